@@ -1,0 +1,86 @@
+"""Build the book: execute the notebooks from stored results, stage everything in one folder, run Jupyter Book strictly.
+
+Nothing is asked of the network: the chart library is taken from the installed ``vl-convert-python``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import vl_convert
+
+from companion import notebooks
+from companion.errors import BookBuildFailed
+from companion.paths import BUILD, ROOT
+
+SOURCES = ("_config.yml", "_toc.yml", "book")
+
+
+def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path:
+    """Build the book in ``folder`` and return its first page, ``html/index.html``.
+
+    ``wanted`` maps a notebook's name to its parameters; each is executed with ``rerun=False``. Raises
+    :class:`NotebookFailed` or :class:`BookBuildFailed`; no site is left behind then, not even an older one, so what is
+    there is always whole and made from the stored results of today.
+    """
+    site, source = folder / "html", folder / "src"
+    for old in (site, source):
+        shutil.rmtree(old, ignore_errors=True)
+    stage(source)
+    os.environ["COMPANION_BOOK"] = "1"  # kernels inherit it: figures are written for a page, not for a live notebook
+    try:
+        for name, parameters in wanted.items():
+            page = source / "notebooks" / f"{name}.ipynb"
+            notebooks.execute(name, {**parameters, "rerun": False}, page)
+            fold_code(page)
+    finally:
+        del os.environ["COMPANION_BOOK"]
+    _run_jupyter_book(source, site)
+    return site / "index.html"
+
+
+def stage(source: Path) -> None:
+    """Copy what the book is written in to ``source`` and put the browser's chart library beside it."""
+    source.mkdir(parents=True)
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    vendor = source / "book" / "_vendor"
+    vendor.mkdir()
+    (vendor / "vega-bundle.js").write_text(vl_convert.javascript_bundle(), encoding="utf-8")
+
+
+def fold_code(page: Path) -> None:
+    """Collapse the code of an executed notebook, except the parameters cell; drop the cell papermill injected."""
+    notebook = nbformat.read(page, as_version=4)
+    for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        if "injected-parameters" in tags:
+            tags.append("remove-cell")
+        elif cell.cell_type == "code" and not {"parameters", "remove-input", "remove-cell", "hide-input"} & set(tags):
+            tags.append("hide-input")
+    nbformat.write(notebook, page)
+
+
+def _run_jupyter_book(source: Path, site: Path) -> None:
+    """Warnings are errors; the site is moved into place only when there was none."""
+    # not the script on PATH, which may belong to another environment
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    options = ["--path-output", str(source.parent / "jb"), "--all", "-W", "-n", "--keep-going"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    output = source.parent / "jb" / "_build"
+    try:
+        if done.returncode:
+            lines = (done.stderr + done.stdout).splitlines()
+            said = [line.strip() for line in lines if "WARNING" in line or "ERROR" in line] or lines[-3:]
+            raise BookBuildFailed(f"the book did not build: {' | '.join(said[:3])}", "mend the page named there")
+        (output / "html").rename(site)
+    finally:
+        shutil.rmtree(output.parent, ignore_errors=True)

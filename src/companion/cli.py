@@ -1,0 +1,347 @@
+"""The command line: ``companion trial | run | status | results | book | doctor | tune | pretrain-pocket``.
+
+Heavy libraries are imported inside the commands that need them, so that help and mistakes are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import warnings
+from pathlib import Path
+
+from companion import __version__
+from companion.errors import CompanionError, Interrupted, InvalidValue
+from companion.paths import BUILD, MODELS, data_folder, store_folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 on success, 1 after an error (one sentence on stderr), 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        return arguments.command(arguments) or 0
+    except Interrupted as error:
+        print(f"companion: {error}", file=sys.stderr)
+        return 130
+    except CompanionError as error:
+        print(f"companion: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("companion: interrupted; what was finished is stored.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="companion", description="Rerun and read: Investigating Transferability in Pretrained Language Models."
+    )
+    parser.add_argument("--version", action="version", version=f"companion {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_trial, _add_run, _add_status, _add_results, _add_book, _add_doctor, _add_tune, _add_pretrain):
+        add(commands)
+    return parser
+
+
+def _command(commands, name: str, function, about: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=about)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _store_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="DIR", help="folder of stored trials (default: COMPANION_STORE or ./store)")
+    parser.add_argument("--data-dir", metavar="DIR", help="local GLUE data (default: COMPANION_DATA_DIR, else the hub)")
+
+
+# --- trial ----------------------------------------------------------------------------------------------------------
+
+
+def _add_trial(commands) -> None:
+    parser = _command(commands, "trial", trial, "run one fine-tuning trial, or show its stored result")
+    parser.add_argument("--model", required=True, help="pocket-bert, minilm-l6, bert-base-uncased, a folder or hub id")
+    parser.add_argument("--task", required=True, help="pocket-cola, pocket-sst2, pocket-qnli, cola, sst2, qnli or rte")
+    parser.add_argument("--train-size", required=True, type=int, metavar="N", help="number of training examples")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--reinit", metavar="LAYERS", help="0-based layers to reinitialize, such as 8-11 or 0,3")
+    change.add_argument("--permute", type=int, metavar="SEED", help="permute all layers as RandomState(SEED) does")
+    parser.add_argument("--keep-layernorm", action="store_true", help="keep LayerNorm of reinitialized layers")
+    parser.add_argument("--protocol", default="described", help="described (default) or released")
+    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="default: the model's profile")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="default: the model's profile")
+    parser.add_argument("--epochs", type=int, metavar="E", help="default: the model's profile")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _store_options(parser)
+
+
+# Which profile's hyperparameters a single trial of a model takes when none are given.
+HYPERPARAMETERS_OF = {"pocket-bert": "pocket-quick", "minilm-l6": "minilm"}
+
+
+def _settings(arguments: argparse.Namespace):
+    """The experiment settings of a single trial, its hyperparameters completed from the model's profile."""
+    from companion import profiles
+    from companion.experiments import Settings
+
+    profile = profiles.load(HYPERPARAMETERS_OF.get(arguments.model, "paper"))
+    defaults = profile.experiments["progressive"]
+    given = {name: getattr(arguments, name) for name in ("learning_rate", "batch_size", "epochs")}
+    return Settings(
+        model=arguments.model,
+        tasks=[arguments.task],
+        train_sizes=[arguments.train_size],
+        seeds=[arguments.seed],
+        data_dir=arguments.data_dir or "",
+        max_length=defaults["max_length"],
+        **{name: defaults[name] if value is None else value for name, value in given.items()},
+    )
+
+
+def trial(arguments: argparse.Namespace) -> None:
+    """Build the trial, run it unless it is stored, print it."""
+    from companion.experiments import base_trials
+    from companion.interventions import paper_permutation
+    from companion.store import Store
+    from companion.sweep import run_trial, set_threads
+    from companion.trial import parse_layers
+
+    base = next(base_trials(_settings(arguments)))
+    if arguments.permute is not None and not 0 <= arguments.permute < 2**32:
+        raise InvalidValue(f"permutation seed {arguments.permute} is not possible", "choose from 0 to 4294967295")
+    wanted = dataclasses.replace(
+        base,
+        reinitialized=parse_layers(arguments.reinit) if arguments.reinit is not None else (),
+        permutation=() if arguments.permute is None else paper_permutation(arguments.permute, base.layers),
+        protocol=arguments.protocol,
+        keep_layernorm=arguments.keep_layernorm,
+    )
+    store = Store(store_folder(arguments.store))
+    store.check_writable()
+    set_threads()
+    result = run_trial(wanted, store, data_dir=data_folder(arguments.data_dir))
+    summary = {"id": wanted.id, **{k: result.outcome[k] for k in ("metric", "score", "seconds", "diverged")}}
+    if arguments.json:
+        whole = {"trial": dataclasses.asdict(wanted), "outcome": result.outcome, "provenance": result.provenance}
+        print(json.dumps({**summary, **whole}))
+        return
+    print(
+        f"{summary['metric']} {summary['score']:.4f} on the dev split of {wanted.task}"
+        f" ({wanted.kind}, {wanted.train_size} examples, seed {wanted.seed}, {summary['seconds']:.1f} s)"
+    )
+    print(f"trial {wanted.id} in {store.path(wanted.id)}")
+    if summary["diverged"]:
+        print(f"diverged: {result.outcome['failure'] or 'every prediction is the same class'}")
+
+
+# --- run, status ----------------------------------------------------------------------------------------------------
+
+
+def _profile_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="pocket-quick", metavar="NAME|FILE", help="default: pocket-quick")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="parameters",
+                        help="override one notebook parameter (the value is read as YAML)")  # fmt: skip
+    _store_options(parser)
+
+
+def _add_run(commands) -> None:
+    parser = _command(commands, "run", run, "run notebooks through papermill; trials already stored are reused")
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all of the profile")
+    parser.add_argument("--executor", choices=("local", "processes"), help="default: processes, one per core")
+    _profile_options(parser)
+
+
+def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str, dict[str, dict]]:
+    """The profile's name, and for each wanted experiment its notebook parameters, overrides included."""
+    import yaml
+
+    from companion import profiles
+    from companion.errors import UnknownName
+
+    profile = profiles.load(arguments.profile)
+    for name in experiments:
+        if name not in profile.experiments:
+            raise UnknownName("experiment", name, list(profile.experiments))
+    try:
+        overrides = {key: yaml.safe_load(value) for key, value in arguments.parameters}
+    except yaml.YAMLError as error:
+        raise InvalidValue(f"a -p value is not readable YAML ({arguments.parameters})", "quote it") from error
+    for option in ("store", "data_dir"):
+        if getattr(arguments, option):
+            overrides[option] = str(Path(getattr(arguments, option)).absolute())
+    wanted = {n: {**p, **overrides} for n, p in profile.experiments.items() if not experiments or n in experiments}
+    return profile.name, wanted
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Execute each wanted notebook with ``rerun=True``."""
+    from companion import notebooks
+
+    profile, wanted = _planned(arguments, arguments.experiments)
+    for name, parameters in wanted.items():
+        if arguments.executor:
+            parameters["executor"] = arguments.executor
+        page = notebooks.execute(name, {**parameters, "rerun": True}, BUILD / "runs" / profile / f"{name}.ipynb")
+        print(f"{name} ({profile}): {page}")
+    print("build the book from what is stored with: companion book" + _flag(profile))
+
+
+def _flag(profile: str) -> str:
+    return "" if profile == "pocket-quick" else f" --profile {profile}"
+
+
+def _add_status(commands) -> None:
+    _profile_options(_command(commands, "status", status, "trials done, missing and failed, and the time left"))
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Compare the profile's grid with the store."""
+    from companion import notebooks
+    from companion.experiments import plan
+    from companion.store import Store
+
+    profile, wanted = _planned(arguments, [])
+    store = Store(store_folder(arguments.store))
+    for name, parameters in wanted.items():
+        notebooks.check_parameters(name, parameters)
+        trials = plan(name, parameters)
+        results = {t.id: store.get(t) for t in trials}
+        done = [r for r in results.values() if r]
+        failed = sum(results[t.id] is None and store.failure(t) is not None for t in trials)
+        print(
+            f"{name} ({profile}): {len(done)} of {len(trials)} trials done, "
+            f"{len(trials) - len(done) - failed} missing, {failed} failed{_time_left(trials, done)}"
+        )
+
+
+def _time_left(trials: list, done: list) -> str:
+    """Seconds of the missing trials, from stored trials of the same task and size (else of any)."""
+    stored = {r.trial.id for r in done}
+    missing = [t for t in trials if t.id not in stored]
+    if not missing or not done:
+        return ""
+    times: dict = {}
+    for r in done:
+        times.setdefault((r.trial.task, r.trial.train_size), []).append(r.outcome["seconds"])
+    everything = [s for seconds in times.values() for s in seconds]
+    left = sum(sum(s) / len(s) for s in (times.get((t.task, t.train_size), everything) for t in missing))
+    return f"; about {left / 60:.0f} core-minutes left"
+
+
+# --- results, book --------------------------------------------------------------------------------------------------
+
+
+def _add_results(commands) -> None:
+    parser = _command(commands, "results", results, "list, export or publish stored results")
+    parser.add_argument("action", choices=("list", "export", "publish"))
+    parser.add_argument("--out", metavar="FILE", help="export: a .csv or .parquet file")
+    _profile_options(parser)
+
+
+def results(arguments: argparse.Namespace) -> None:
+    """The profile's stored trials as a table: printed, written to a file, or published under results/."""
+    import pandas as pd
+
+    from companion import table
+    from companion.experiments import plan
+    from companion.store import Store
+
+    profile, wanted = _planned(arguments, [])
+    store = Store(store_folder(arguments.store))
+    tables = []
+    for name, parameters in wanted.items():
+        found = [r for t in plan(name, parameters) if (r := store.get(t))]
+        tables.append(table.tidy(found, experiment=name, profile=profile))
+    whole = pd.concat(tables, ignore_index=True)
+    if whole.empty:
+        raise InvalidValue(f"no trial of profile {profile!r} is stored in {store.folder}", "run it first")
+    if arguments.action == "publish":
+        for path in table.publish(whole, profile):
+            print(f"{len(whole)} rows: {path}")
+    elif arguments.action == "export":
+        _export(whole, arguments.out)
+    else:
+        columns = ["trial_id", "task", "train_size", "kind", "preserved_layers", "protocol", "seed", "metric", "score"]
+        print(whole[columns].to_string(index=False))
+
+
+def _export(whole, out: str | None) -> None:
+    if not out or not out.endswith((".csv", ".parquet")):
+        raise InvalidValue(f"cannot export to {out!r}", "give --out a file ending in .csv or .parquet")
+    try:
+        (whole.to_csv if out.endswith(".csv") else whole.to_parquet)(out, index=False)
+    except OSError as error:
+        raise InvalidValue(f"{out} cannot be written ({error.strerror})", "choose another place") from error
+    print(f"{len(whole)} rows: {out}")
+
+
+def _add_book(commands) -> None:
+    _profile_options(_command(commands, "book", book, "build the book from stored results only"))
+
+
+def book(arguments: argparse.Namespace) -> None:
+    """Execute every notebook from stored results and build the site."""
+    from companion.book import build
+
+    _, wanted = _planned(arguments, [])
+    print(f"the book is at {build(wanted)}")
+
+
+# --- doctor, tuning, pretraining --------------------------------------------------------------------------------------------
+
+
+def _add_doctor(commands) -> None:
+    parser = _command(commands, "doctor", doctor, "what works on this machine, and what to do about what does not")
+    _store_options(parser)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print one line per thing a rerun needs; 1 if something the pocket profile needs is missing."""
+    from companion.doctor import checks
+
+    found = list(checks(store_folder(arguments.store), data_folder(arguments.data_dir)))
+    for check in found:
+        print(f"{'ok  ' if check.good else 'MISS' if check.needed else '-   '}  {check.name}: {check.finding}")
+    return int(any(check.needed and not check.good for check in found))
+
+
+def _add_tune(commands) -> None:
+    parser = _command(
+        commands, "tune", tune, "choose a profile's learning rate on seeds and data no published trial uses"
+    )
+    parser.add_argument("--rates", nargs="+", type=float, required=True, metavar="X", help="candidate learning rates")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    _profile_options(parser)
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    """Score every candidate, write ``results/tuning-<profile>.csv`` and print the means."""
+    from companion.experiments import settings
+    from companion.paths import RESULTS
+    from companion.tuning import scores
+
+    profile, wanted = _planned(arguments, ["progressive"])
+    table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
+    path = RESULTS / f"tuning-{profile}.csv"
+    table.to_csv(path, index=False)
+    means = table.pivot_table("score", "learning_rate", ["task", "train_size"], margins=True, margins_name="mean")
+    print(means.round(3).to_string())
+    print(f"{len(table)} rows: {path}")
+
+
+def _add_pretrain(commands) -> None:
+    parser = _command(commands, "pretrain-pocket", pretrain, "pretrain PocketBERT again (resumable)")
+    parser.add_argument("--out", metavar="DIR", help="default: models/pocket-bert")
+
+
+def pretrain(arguments: argparse.Namespace) -> None:
+    """Pretrain by the shipped recipe, continuing an interrupted run of the same recipe."""
+    from companion.pocket.pretrain import pretrain
+
+    out = Path(arguments.out) if arguments.out else MODELS / "pocket-bert"
+    pretrain(out)
+    print(f"PocketBERT is in {out}")

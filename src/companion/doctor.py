@@ -1,0 +1,71 @@
+"""What a rerun needs of a machine, checked one thing at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from companion import models, profiles, table, tasks
+from companion.errors import CompanionError
+from companion.store import Store
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing: whether it is good, what was found or what to do, and whether the pocket profile needs it."""
+
+    name: str
+    good: bool
+    finding: str
+    needed: bool
+
+
+def checks(store: Path, data_dir: Path | None) -> Iterator[Check]:
+    """All checks, in the order a newcomer would ask; nothing is fetched and no trial is run."""
+    import torch
+
+    yield Check("python", True, f"{platform.python_version()}, torch {torch.__version__}", True)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    yield Check("device", True, device, True)
+    yield _attempt("PocketBERT", lambda: f"weights {models.weights_of('pocket-bert')}", needed=True)
+    yield _attempt("MiniLM", _minilm, needed=False)
+    yield _attempt("pocket tasks", lambda: f"data {tasks.load('pocket-cola').fingerprint}", needed=True)
+    yield _attempt("GLUE data", lambda: _glue(data_dir), needed=False)
+    yield _attempt("store", lambda: _store(store), needed=True)
+    yield Check("published tables", True, ", ".join(table.published_profiles()) or "none", False)
+    yield Check("profiles", True, ", ".join(profiles.names()), False)
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    yield Check("browser for tests", bool(browser), browser or "none: `make test` installs one or skips", False)
+
+
+def _attempt(name: str, find, needed: bool) -> Check:
+    try:
+        return Check(name, True, find(), needed)
+    except CompanionError as error:
+        return Check(name, False, str(error), needed)
+
+
+def _minilm() -> str:
+    source = models.NAMED["minilm-l6"]
+    if models._packaged(source.package) is None:
+        raise models.ModelUnavailable("its package is not installed", source.remedy)
+    return f"weights {models.weights_of('minilm-l6')} (from the package {source.package})"
+
+
+def _glue(data_dir: Path | None) -> str:
+    if data_dir is None:
+        raise tasks.DataUnavailable(
+            "no local folder given", "set --data-dir or COMPANION_DATA_DIR, else the hub is asked"
+        )
+    sizes = [(name, tasks.load(name, data_dir)) for name in ("cola", "sst2", "qnli")]
+    return ", ".join(f"{name} {len(data.train)} + {len(data.dev)}" for name, data in sizes) + f" in {data_dir}"
+
+
+def _store(folder: Path) -> str:
+    store = Store(folder)
+    store.check_writable()
+    return f"{sum(1 for _ in store)} trials in {folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"

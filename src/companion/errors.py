@@ -1,0 +1,53 @@
+"""One exception class per cause. ``str(error)`` is one sentence that names the input, then says what to do about it."""
+
+from __future__ import annotations
+
+
+class CompanionError(Exception):
+    """Base of every error a user can cause or mend; the command line prints it without a traceback."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}.")
+
+
+class UnknownName(CompanionError):
+    """A model, task, experiment, profile, parameter or protocol that does not exist."""
+
+    def __init__(self, what: str, name: object, known: list[str] | tuple[str, ...]) -> None:
+        super().__init__(f"unknown {what} {name!r}", f"choose one of: {', '.join(known)}")
+
+
+class InvalidValue(CompanionError):
+    """A setting of the right name and the wrong type or range."""
+
+
+class ModelUnavailable(CompanionError):
+    """No weights at hand: the folder lacks them, they are damaged, or no hub could be reached."""
+
+
+class UnknownArchitecture(CompanionError):
+    """An encoder whose stack of layers could not be found."""
+
+
+class DataUnavailable(CompanionError):
+    """A task's data set is missing, or lacks a split or a column."""
+
+
+class StoreUnavailable(CompanionError):
+    """The store of results cannot be read or written."""
+
+
+class TableUnavailable(CompanionError):
+    """A published table is missing, damaged or lacks a column."""
+
+
+class NotebookFailed(CompanionError):
+    """A notebook stopped with an error; its page is not published."""
+
+
+class BookBuildFailed(CompanionError):
+    """The book did not build without warnings."""
+
+
+class Interrupted(CompanionError):
+    """The user stopped a sweep; what was finished is stored."""

@@ -1,0 +1,258 @@
+"""One fine-tuning trial, from a loaded encoder to a score on the dev split.
+
+The procedure is the paper's (released scripts; BERT's own recipe): AdamW without weight decay, ε = 1e-8, learning rate
+decaying linearly to zero without warm-up, gradients clipped to norm 1, dropout as in the model's configuration, a new
+linear classifier on the pooled first token, the last step's weights scored once. Two things are done differently
+because they cannot change the result: a batch is padded to its longest text rather than to 128 tokens, and embedding
+rows of words that occur nowhere in the trial are left out (without weight decay a row without gradient never moves).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from companion import interventions, models, tasks
+from companion.errors import InvalidValue
+from companion.protocols import protocol
+from companion.seeds import stream, stream_seed
+from companion.trial import Trial
+
+EVALUATION_BATCH = 64
+CURVE_POINTS = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to. ``score`` is on the dev split in units of ``metric``.
+
+    ``diverged``: the loss stopped being finite, or every prediction is the same class. ``loss_curve`` holds mean
+    training losses (nats) of up to 20 equal stretches of the run, None where not finite. ``seconds`` covers training and evaluation.
+    """
+
+    metric: str
+    score: float
+    diverged: bool
+    failure: str
+    majority_share: float
+    loss_curve: tuple[float | None, ...]
+    steps: int
+    seconds: float
+    examples_per_second: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokenized texts of one split: ``inputs[name][i]`` is a list of ints, e.g. for ``input_ids``."""
+
+    inputs: dict[str, list[list[int]]]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(ids) for ids in self.inputs["input_ids"]])
+
+
+class Classifier(nn.Module):
+    """An encoder with dropout and a linear classifier on its pooled output (else on its first token)."""
+
+    def __init__(self, encoder: nn.Module, generator: torch.Generator, sigma: float) -> None:
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", None) or getattr(config, "dropout", None) or 0)
+        self.head = nn.Linear(config.hidden_size, 2)
+        with torch.no_grad():
+            self.head.weight.normal_(0.0, sigma, generator=generator)
+            self.head.bias.zero_()
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits (batch × 2) for padded inputs (batch × length each)."""
+        encoded = self.encoder(**inputs)
+        pooled = getattr(encoded, "pooler_output", None)
+        return self.head(self.dropout(encoded.last_hidden_state[:, 0] if pooled is None else pooled))
+
+
+def finetune(trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PUBLISHED) -> Outcome:
+    """Run the trial, on a GPU if there is one. Deterministic on one CPU machine with one number of threads.
+
+    Raises :class:`companion.errors.CompanionError` subclasses for missing models, missing data and sizes beyond them,
+    and :class:`InvalidValue` when the model's weights or the task's data are no longer those the trial names.
+    """
+    started = time.perf_counter()
+    data, base = tasks.load(trial.task, data_dir, pool), models.load(trial.model)
+    _check_contents(trial, data, base)
+    rows = data.train.select(tasks.subset(data, trial.train_size, trial.seed))
+    train, dev = (tokenize(base, data.task, split, trial.max_length) for split in (rows, data.dev))
+    network = copy.deepcopy(base.network)
+    train, dev = keep_used_embeddings(network, base.tokenizer.pad_token_id, train, dev)
+    intervene(network, trial, base.sigma)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    classifier = Classifier(network, stream(trial.seed, "head"), base.sigma).to(device)
+    pad = base.tokenizer.pad_token_id
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(trial.seed, "dropout"))
+        losses = train_epochs(classifier, train, trial, pad)
+    predictions = predict(classifier, dev, pad)
+    steps = math.ceil(len(train) / trial.batch_size) * trial.epochs
+    majority = float(np.bincount(predictions).max() / len(predictions))
+    finite = all(map(math.isfinite, losses))
+    seconds = time.perf_counter() - started
+    return Outcome(
+        metric=data.task.metric,
+        score=tasks.score(data.task.metric, dev.labels, predictions),
+        diverged=not finite or majority == 1.0,
+        failure="" if finite else f"the loss was not finite at step {_first_bad(losses)} of {steps}",
+        majority_share=majority,
+        loss_curve=_summary(losses),
+        steps=len(losses),
+        seconds=round(seconds, 3),
+        examples_per_second=round(len(losses) * trial.batch_size / seconds, 2),
+        peak_memory_mb=round(_peak_memory_mb(device), 1),
+    )
+
+
+def _check_contents(trial: Trial, data: tasks.TaskData, base: models.Encoder) -> None:
+    for what, named, found in (
+        (f"the weights of {trial.model!r}", trial.weights, base.weights),
+        (f"the data of {trial.task!r}", trial.data, data.fingerprint),
+    ):
+        if named != found:
+            raise InvalidValue(f"{what} are {found}, but the trial names {named}", "plan the trial again")
+
+
+def tokenize(base: models.Encoder, task: tasks.Task, rows, max_length: int) -> Texts:
+    """Tokenize the texts of ``rows`` (a Dataset), truncated to ``max_length`` and to what the model can hold."""
+    limit = min(
+        max_length, base.tokenizer.model_max_length, getattr(base.network.config, "max_position_embeddings", 512)
+    )
+    columns = [list(rows[name]) for name in task.texts]
+    encoded = base.tokenizer(*columns, truncation=True, max_length=limit)
+    return Texts({k: v for k, v in encoded.items() if k != "attention_mask"}, np.array(rows["label"]))
+
+
+def keep_used_embeddings(network: nn.Module, pad: int, *splits: Texts) -> list[Texts]:
+    """Shrink the word embeddings to the rows that occur in the splits, and renumber the splits to match.
+
+    Exact while weight decay is zero. Rows up to the padding id always stay, so that padding keeps its number (some
+    models compute positions from it).
+    """
+    occurring = [ids for split in splits for ids in split.inputs["input_ids"]]
+    used = np.union1d(np.concatenate(occurring), np.arange(pad + 1))
+    old = network.get_input_embeddings()
+    new = nn.Embedding(len(used), old.embedding_dim, padding_idx=old.padding_idx, dtype=old.weight.dtype)
+    with torch.no_grad():
+        new.weight.copy_(old.weight[torch.from_numpy(used)])
+    network.set_input_embeddings(new)
+    renumber = {int(word): i for i, word in enumerate(used)}
+    return [
+        Texts({**s.inputs, "input_ids": [[renumber[w] for w in ids] for ids in s.inputs["input_ids"]]}, s.labels)
+        for s in splits
+    ]
+
+
+def intervene(network: nn.Module, trial: Trial, sigma: float) -> None:
+    """Do to the network's layers what the trial says: first permute, then reinitialize."""
+    layers = models.encoder_layers(network)
+    if trial.permutation:
+        interventions.permute(layers, trial.permutation)
+    interventions.reinitialize(
+        layers,
+        trial.reinitialized,
+        protocol=protocol(trial.protocol),
+        sigma=sigma,
+        seed=trial.seed,
+        keep_layernorm=trial.keep_layernorm,
+    )
+
+
+def train_epochs(classifier: Classifier, train: Texts, trial: Trial, pad: int) -> list[float]:
+    """Train in place; the loss of every step (nats). Stops at the first loss that is not finite."""
+    per_epoch = math.ceil(len(train) / trial.batch_size)
+    total = per_epoch * trial.epochs
+    order = stream(trial.seed, "order")
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), lr=trial.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total)
+    device = classifier.head.weight.device
+    losses: list[torch.Tensor] = []
+    classifier.train()
+    for _ in range(trial.epochs):
+        for batch in torch.randperm(len(train), generator=order).split(trial.batch_size):
+            inputs, labels = collate(train, batch.numpy(), pad, device)
+            loss = F.cross_entropy(classifier(inputs), labels)
+            losses.append(loss.detach())
+            if device.type == "cpu" and not torch.isfinite(loss):
+                return torch.stack(losses).tolist()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return torch.stack(losses).tolist()
+
+
+@torch.no_grad()
+def predict(classifier: Classifier, texts: Texts, pad: int) -> np.ndarray:
+    """Predicted classes (n,), computed in order of length; logits that are not finite count as class 0."""
+    classifier.eval()
+    device = classifier.head.weight.device
+    predictions = np.zeros(len(texts), dtype=np.int64)
+    for batch in _chunks(np.argsort(texts.lengths, kind="stable"), EVALUATION_BATCH):
+        inputs, _ = collate(texts, batch, pad, device)
+        logits = classifier(inputs).nan_to_num(nan=0.0)
+        predictions[batch] = logits.argmax(-1).cpu().numpy()
+    return predictions
+
+
+def collate(
+    texts: Texts, rows: np.ndarray, pad: int, device: torch.device
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Inputs of the given rows, padded to the longest of them (each rows × length), and their labels (rows,)."""
+    length = max(len(texts.inputs["input_ids"][i]) for i in rows)
+    padded = {
+        name: [list(values[i]) + [pad if name == "input_ids" else 0] * (length - len(values[i])) for i in rows]
+        for name, values in texts.inputs.items()
+    }
+    inputs = {name: torch.tensor(values, device=device) for name, values in padded.items()}
+    sizes = torch.tensor([len(texts.inputs["input_ids"][i]) for i in rows], device=device)
+    inputs["attention_mask"] = (torch.arange(length, device=device) < sizes[:, None]).long()
+    return inputs, torch.from_numpy(texts.labels[rows]).to(device)
+
+
+def _chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _first_bad(losses: Sequence[float]) -> int:
+    """The 1-based number of the first step whose loss is not finite."""
+    return 1 + next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
+
+
+def _summary(losses: Sequence[float]) -> tuple[float | None, ...]:
+    """Means of up to ``CURVE_POINTS`` equal stretches, rounded to 5 digits; None where not finite."""
+    means = [float(piece.mean()) for piece in np.array_split(np.array(losses), min(CURVE_POINTS, len(losses)))]
+    return tuple(round(mean, 5) if math.isfinite(mean) else None for mean in means)
+
+
+def _peak_memory_mb(device: str) -> float:
+    """Peak memory of this process so far in MB: on the GPU what torch allocated, else the resident set."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

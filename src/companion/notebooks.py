@@ -1,0 +1,86 @@
+"""Run notebooks with papermill, strictly: an unknown parameter stops, and a failed run leaves no page behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from companion.errors import NotebookFailed, UnknownName
+from companion.paths import NOTEBOOKS
+
+
+def path(name: str) -> Path:
+    """The notebook of an experiment, or :class:`UnknownName`."""
+    known = sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb"))
+    if name not in known:
+        raise UnknownName("experiment", name, known)
+    return NOTEBOOKS / f"{name}.ipynb"
+
+
+def parameters(name: str) -> dict[str, dict[str, str]]:
+    """The notebook's parameters as papermill reads them: name → default, inferred type, help (its comment)."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return dict(papermill.inspect_notebook(path(name)))
+
+
+def check_parameters(name: str, given: Mapping[str, Any]) -> None:
+    """Stop with :class:`UnknownName` if the notebook has no parameter of one of these names."""
+    known = parameters(name)
+    for parameter in given:
+        if parameter not in known:
+            raise UnknownName(f"parameter of notebook {name!r}:", parameter, sorted(known))
+
+
+def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
+    """Execute the notebook with these parameters and write the page to ``out``; its progress goes to stderr.
+
+    Raises :class:`UnknownName` for a parameter the notebook does not have, :class:`NotebookFailed` with the last line
+    of the notebook's error otherwise; ``out`` is then left as it was.
+    """
+    check_parameters(name, given)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}")
+    try:
+        with _environment(COMPANION_PROGRESS="text", HF_DATASETS_DISABLE_PROGRESS_BARS="1"):
+            papermill.execute_notebook(
+                path(name),
+                unfinished,
+                dict(given),
+                kernel_name="python3",
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                cwd=NOTEBOOKS,
+            )
+    except PapermillExecutionError as error:
+        unfinished.unlink(missing_ok=True)
+        raise NotebookFailed(
+            f"notebook {name!r} stopped: {error.ename}: {error.evalue}", "mend that and run it again"
+        ) from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    unfinished.replace(out)
+    return out
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for the kernel, which inherits them; as before afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,62 @@
+"""Profiles: named YAML files of papermill parameters, one section per notebook.
+
+``shared`` holds parameters every notebook takes; a section named after an experiment adds or overrides its own. A key
+that no notebook parameter has is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from companion.errors import InvalidValue, UnknownName
+from companion.experiments import EXPERIMENTS
+from companion.paths import PROFILES
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A name, one sentence about it, and the parameters of each of its experiments."""
+
+    name: str
+    about: str
+    experiments: dict[str, dict[str, Any]]
+
+
+def names() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def load(name: str) -> Profile:
+    """A shipped profile by name, or one of your own by path (a file ending in .yaml or .yml)."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownName("profile", name, names())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InvalidValue(f"profile {name!r} is not readable YAML", "correct the file") from error
+    if not isinstance(content, dict):
+        raise InvalidValue(f"profile {name!r} is not a mapping", "write it like the shipped profiles")
+    if unknown := [key for key in content if key not in ("about", "shared", *EXPERIMENTS)]:
+        raise UnknownName(f"key in profile {name!r}:", unknown[0], ("about", "shared", *EXPERIMENTS))
+    shared = _section(name, content, "shared")
+    experiments = {
+        experiment: {**shared, **_section(name, content, experiment), "profile": path.stem}
+        for experiment in EXPERIMENTS
+        if experiment in content
+    }
+    if not experiments:
+        raise InvalidValue(f"profile {name!r} has no experiment", f"add a section: {', '.join(EXPERIMENTS)}")
+    return Profile(path.stem, str(content.get("about", "")).strip(), experiments)
+
+
+def _section(name: str, content: dict[str, Any], key: str) -> dict[str, Any]:
+    section = content.get(key) or {}
+    if not isinstance(section, dict) or not all(isinstance(k, str) for k in section):
+        raise InvalidValue(f"section {key!r} of profile {name!r} is not a mapping", "write parameter: value lines")
+    return section

@@ -1,0 +1,79 @@
+"""From a notebook's parameters to its tables: the one call every experiment's notebook makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from companion import sweep, table
+from companion.errors import InvalidValue, StoreUnavailable, UnknownName
+from companion.experiments import PARAMETERS, Settings, plan
+from companion.paths import data_folder, store_folder
+from companion.store import Store
+from companion.trial import Trial
+
+# Parameters that every notebook takes besides its experiment's: they decide where and whether trials run, not which.
+RUNNING: dict[str, type] = {"profile": str, "store": str, "rerun": bool, "executor": str}
+_KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables of one notebook: trials of this run (planned and stored), and the published ones of its profile."""
+
+    experiment: str
+    trials: tuple[Trial, ...]
+    this_run: pd.DataFrame
+    published: pd.DataFrame
+    report: sweep.Report | None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Published rows, and rows of this run whose trials are not published."""
+        extra = self.this_run[~self.this_run["trial_id"].isin(self.published["trial_id"])]
+        return pd.concat([self.published, extra], ignore_index=True)
+
+
+def read_parameters(experiment: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters among a notebook's variables, when only its parameters cells have run.
+
+    papermill injects a misspelt parameter as one more variable and says nothing: any variable that is not a
+    parameter of the experiment is :class:`UnknownName`; a wrong type is :class:`InvalidValue`.
+    """
+    known = [*(f.name for f in fields(Settings)), *PARAMETERS[experiment], *RUNNING]
+    given = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in _KERNEL_NAMES}
+    for name in given:
+        if name not in known:
+            raise UnknownName("parameter", name, sorted(known))
+    if absent := [name for name in known if name not in given]:
+        raise InvalidValue(f"parameter {absent[0]!r} is missing", "add it to the parameters cell")
+    for name, kind in RUNNING.items():
+        if type(given[name]) is not kind:
+            raise InvalidValue(f"parameter {name!r} is {given[name]!r}", f"give a {kind.__name__}")
+    return given
+
+
+def conduct(experiment: str, parameters: Mapping[str, Any]) -> Study:
+    """Plan the experiment, run what is not stored (if ``rerun``), and read both tables.
+
+    Raises :class:`companion.errors.CompanionError` subclasses for wrong parameters and missing models or data, and
+    :class:`StoreUnavailable` when there is neither a stored trial nor a published one to show.
+    """
+    trials = plan(experiment, parameters)
+    store = Store(store_folder(parameters["store"]))
+    report = None
+    if parameters["rerun"]:
+        report = sweep.run(trials, store, data_dir=data_folder(parameters["data_dir"]), executor=parameters["executor"])
+    profile = parameters["profile"]
+    found = [result for trial in trials if (result := store.get(trial)) is not None]
+    this_run = table.tidy(found, experiment=experiment, profile=profile)
+    published = table.published_or_empty(profile).query("experiment == @experiment").reset_index(drop=True)
+    if this_run.empty and published.empty:
+        raise StoreUnavailable(
+            f"no trial of {experiment!r} is stored in {store.folder} and none is published for {profile!r}",
+            "set rerun to True to run them",
+        )
+    return Study(experiment, tuple(trials), this_run, published, report)

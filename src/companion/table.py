@@ -1,0 +1,115 @@
+"""The tidy table: one row per (experiment, trial). Figures, statistics and pages know nothing but this table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from companion.errors import TableUnavailable
+from companion.paths import RESULTS
+from companion.store import Result
+from companion.trial import format_layers
+
+COLUMNS = {
+    "trial_id": "str",
+    "experiment": "str",
+    "profile": "str",
+    "model": "str",
+    "layers": "int64",
+    "task": "str",
+    "train_size": "int64",
+    "kind": "str",
+    "reinitialized": "str",
+    "permutation": "str",
+    "probe_layer": "Int64",
+    "preserved_layers": "Int64",
+    "protocol": "str",
+    "keep_layernorm": "bool",
+    "seed": "int64",
+    "metric": "str",
+    "score": "float64",
+    "diverged": "bool",
+    "majority_share": "float64",
+    "failure": "str",
+    "steps": "int64",
+    "seconds": "float64",
+    "examples_per_second": "float64",
+    "peak_memory_mb": "float64",
+    "final_loss": "float64",
+    "learning_rate": "float64",
+    "batch_size": "int64",
+    "epochs": "int64",
+    "max_length": "int64",
+    "device": "str",
+    "threads": "int64",
+    "processor": "str",
+    "git_commit": "str",
+    "weights": "str",
+    "data": "str",
+    "finished_at": "str",
+}
+
+
+def tidy(results: Iterable[Result], *, experiment: str, profile: str) -> pd.DataFrame:
+    """The table of these results, in their order; an empty one for no results."""
+    rows = [_row(result, experiment, profile) for result in results]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _row(result: Result, experiment: str, profile: str) -> dict[str, object]:
+    trial, outcome, provenance = result.trial, result.outcome, result.provenance
+    named = {name: getattr(trial, name) for name in COLUMNS if hasattr(trial, name)}
+    named |= {name: outcome[name] for name in COLUMNS if name in outcome}
+    named |= {name: provenance[name] for name in COLUMNS if name in provenance}
+    return named | {
+        "trial_id": trial.id,
+        "experiment": experiment,
+        "profile": profile,
+        "reinitialized": format_layers(trial.reinitialized),
+        "permutation": ",".join(map(str, trial.permutation)),
+        "probe_layer": pd.NA,
+        "preserved_layers": trial.layers - len(trial.reinitialized),
+        "final_loss": outcome["loss_curve"][-1],
+    }
+
+
+def published_profiles() -> list[str]:
+    """Names of the profiles with a published table."""
+    return sorted(path.stem for path in RESULTS.glob("*.parquet"))
+
+
+def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """The published table of a profile; :class:`TableUnavailable` when it is missing, damaged or lacks a column."""
+    path = folder / f"{profile}.parquet"
+    if not path.is_file():
+        raise TableUnavailable(
+            f"there is no published table for profile {profile!r}", "run it and use `companion results publish`"
+        )
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise TableUnavailable(f"{path} is not a readable Parquet file", "restore it from the repository") from error
+    if lacking := [name for name in COLUMNS if name not in table]:
+        raise TableUnavailable(f"{path} has no column {lacking[0]!r}", "publish it again with this version")
+    return table[list(COLUMNS)].astype(COLUMNS)
+
+
+def published_or_empty(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """The published table of a profile, or a table without rows if nothing is published under that name."""
+    exists = (folder / f"{profile}.parquet").is_file()
+    return published(profile, folder) if exists else pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def publish(table: pd.DataFrame, profile: str, folder: Path = RESULTS) -> list[Path]:
+    """Write the table as Parquet and as CSV (each renamed into place); rows sorted, so that a diff means a change."""
+    order = ["experiment", "task", "train_size", "protocol", "kind", "preserved_layers", "seed", "trial_id"]
+    table = table.sort_values(order, ignore_index=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{profile}.parquet", folder / f"{profile}.csv"]
+    for path, write in zip(paths, (table.to_parquet, table.to_csv), strict=True):
+        temporary = path.with_suffix(path.suffix + ".tmp")
+        write(temporary, index=False)
+        temporary.replace(path)
+    return paths

@@ -1,0 +1,50 @@
+"""Colors, shapes and chart settings shared by every figure.
+
+Train sizes and tasks are told apart by color, point shape and dash at once, never by color alone. Every color has a
+contrast of at least 3:1 on the book's light and on its dark background, so that a chart needs one palette only; text
+and grid colors of the dark theme are set where the chart is embedded (``book/_static/companion-charts.js``).
+"""
+
+from __future__ import annotations
+
+import altair as alt
+
+# Blue, vermilion and green of Okabe and Ito; their yellow and pink, darkened to be seen on white.
+PALETTE = ("#0072B2", "#D55E00", "#00916B", "#9A7500", "#B0578D", "#737373")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
+DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4])
+THIS_RUN = "#B0578D"
+PRETRAINED = "#737373"
+CROSS = "M-1,-1L1,1M-1,1L1,-1"  # Vega's own "cross" is a filled plus that small sizes turn into a blot
+BACKGROUNDS = {"light": "#ffffff", "dark": "#121212"}
+
+METRIC_TITLES = {"accuracy": "accuracy", "matthews": "Matthews correlation"}
+METRIC_RANGES = {"accuracy": (0.0, 1.0), "matthews": (-1.0, 1.0)}
+
+_CONFIG = {
+    "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
+    "view": {"stroke": None},
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridOpacity": 0.5},
+    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "orient": "top"},
+    "title": {"fontSize": 13, "fontWeight": "bold", "subtitleFontSize": 12, "anchor": "start", "frame": "group"},
+}
+
+
+def styled(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+    """The chart with the book's fonts and sizes."""
+    return chart.configure(**_CONFIG)
+
+
+def color_scale(domain: list) -> alt.Scale:
+    """One color per member of ``domain``, in its order; at most six."""
+    return alt.Scale(domain=domain, range=list(PALETTE[: len(domain)]))
+
+
+def shape_scale(domain: list) -> alt.Scale:
+    """One point shape per member of ``domain``, in its order; at most six."""
+    return alt.Scale(domain=domain, range=list(SHAPES[: len(domain)]))
+
+
+def dash_scale(domain: list) -> alt.Scale:
+    """One dash pattern per member of ``domain``, in its order; at most six."""
+    return alt.Scale(domain=domain, range=[list(dash) for dash in DASHES[: len(domain)]])

@@ -1,0 +1,50 @@
+"""Choose a profile's learning rate on seeds and data that its published trials never use.
+
+Every candidate fine-tunes the intact model on the tuning pool (:func:`companion.tasks.load`) with seeds from 1000 up;
+the rate with the best mean score over tasks wins. Whole-model fine-tuning decides alone: a rate picked to suit
+reinitialized models would favor one side of the comparison the book is about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from companion import tasks
+from companion.experiments import Settings, base_trials
+from companion.finetune import finetune
+from companion.provenance import git_commit
+from companion.sweep import set_threads
+from companion.trial import Trial
+
+SEEDS = (1000, 1001)
+
+
+def scores(
+    settings: Settings, rates: Sequence[float], *, workers: int | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows."""
+    settings = dataclasses.replace(settings, seeds=SEEDS)
+    trials = [
+        trial
+        for rate in rates
+        for trial in base_trials(dataclasses.replace(settings, learning_rate=rate), tasks.TUNING)
+    ]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=set_threads) as pool:
+        row = functools.partial(_row, folder=settings.folder)
+        return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
+
+
+def _row(trial: Trial, folder: Path | None) -> dict[str, object]:
+    outcome = finetune(trial, data_dir=folder, pool=tasks.TUNING)
+    named = ("model", "weights", "task", "data", "train_size", "seed", "learning_rate", "batch_size", "epochs")
+    values = {name: getattr(trial, name) for name in named}
+    scored = {name: getattr(outcome, name) for name in ("metric", "score", "diverged", "seconds")}
+    return {**values, **scored, "git_commit": git_commit()}
