@@ -54,7 +54,10 @@ def stage(source: Path) -> None:
         copy(ROOT / name, source / name)
     vendor = source / "book" / "_vendor"
     vendor.mkdir()
-    (vendor / "vega-bundle.js").write_text(vl_convert.javascript_bundle(), encoding="utf-8")
+    # Inside a function, or the bundle's top-level names clash with those of Sphinx's scripts. (A module would have a
+    # scope of its own, but browsers refuse modules in pages opened as files.)
+    bundle = vl_convert.javascript_bundle()
+    (vendor / "vega-bundle.js").write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")
 
 
 def fold_code(page: Path) -> None:

@@ -58,7 +58,7 @@ def _store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="local GLUE data (default: COMPANION_DATA_DIR, else the hub)")
 
 
-# --- trial ----------------------------------------------------------------------------------------------------------
+# --- trial ---------------------------------------------------------------------------------------------------------
 
 
 def _add_trial(commands) -> None:
@@ -138,7 +138,7 @@ def trial(arguments: argparse.Namespace) -> None:
         print(f"diverged: {result.outcome['failure'] or 'every prediction is the same class'}")
 
 
-# --- run, status ----------------------------------------------------------------------------------------------------
+# --- run, status ---------------------------------------------------------------------------------------------------
 
 
 def _profile_options(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +232,7 @@ def _time_left(trials: list, done: list) -> str:
     return f"; about {left / 60:.0f} core-minutes left"
 
 
-# --- results, book --------------------------------------------------------------------------------------------------
+# --- results, book -------------------------------------------------------------------------------------------------
 
 
 def _add_results(commands) -> None:
@@ -291,7 +291,7 @@ def book(arguments: argparse.Namespace) -> None:
     print(f"the book is at {build(wanted)}")
 
 
-# --- doctor, tuning, pretraining --------------------------------------------------------------------------------------------
+# --- doctor, tuning, pretraining -----------------------------------------------------------------------------------
 
 
 def _add_doctor(commands) -> None:
@@ -310,9 +310,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _add_tune(commands) -> None:
-    parser = _command(
-        commands, "tune", tune, "choose a profile's learning rate on seeds and data no published trial uses"
-    )
+    parser = _command(commands, "tune", tune, "choose a profile's learning rate on seeds and data kept for that")
     parser.add_argument("--rates", nargs="+", type=float, required=True, metavar="X", help="candidate learning rates")
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     _profile_options(parser)

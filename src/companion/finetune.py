@@ -37,7 +37,8 @@ class Outcome:
     """What a trial came to. ``score`` is on the dev split in units of ``metric``.
 
     ``diverged``: the loss stopped being finite, or every prediction is the same class. ``loss_curve`` holds mean
-    training losses (nats) of up to 20 equal stretches of the run, None where not finite. ``seconds`` covers training and evaluation.
+    training losses (nats) of up to 20 equal stretches of the run, None where not finite. ``seconds`` covers training
+    and evaluation.
     """
 
     metric: str
@@ -64,6 +65,7 @@ class Texts:
 
     @property
     def lengths(self) -> np.ndarray:
+        """Tokens of each text (n,)."""
         return np.array([len(ids) for ids in self.inputs["input_ids"]])
 
 

@@ -61,6 +61,7 @@ class Encoder:
 
     @property
     def layers(self) -> nn.ModuleList:
+        """The network's stack of layers."""
         return encoder_layers(self.network)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from companion import errors
 from companion.errors import NotebookFailed, UnknownName
 from companion.paths import NOTEBOOKS
 
@@ -61,14 +62,20 @@ def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
             )
     except PapermillExecutionError as error:
         unfinished.unlink(missing_ok=True)
-        raise NotebookFailed(
-            f"notebook {name!r} stopped: {error.ename}: {error.evalue}", "mend that and run it again"
-        ) from error
+        raise _failure(name, error) from error
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     unfinished.replace(out)
     return out
+
+
+def _failure(name: str, error: PapermillExecutionError) -> NotebookFailed:
+    """The notebook's own sentence if it stopped with one of ours, else the error's name and text."""
+    if hasattr(errors, error.ename):
+        problem, _, remedy = error.evalue.rstrip(".").rpartition("; ")
+        return NotebookFailed(f"notebook {name!r}: {problem}", remedy)
+    return NotebookFailed(f"notebook {name!r} stopped with {error.ename}: {error.evalue}", "correct that and run again")
 
 
 @contextlib.contextmanager

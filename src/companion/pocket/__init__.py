@@ -1,0 +1,1 @@
+"""PocketBERT: a generated fragment of English, its three tasks, and the model pretrained on it."""

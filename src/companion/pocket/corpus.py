@@ -2,7 +2,8 @@
 
 As in BERT (arXiv 1810.04805), a text is two segments of one or two sentences; in half of the texts the second segment
 continues the document of the first, in the other half it comes from another document: an unrelated one, or a near miss
-of the same kind. Documents come in three kinds, one per sentence family of the grammar. Nothing here is labelled for acceptability, sentiment or answering.
+of the same kind. Documents come in three kinds, one per sentence family of the grammar. Nothing here is labelled for
+acceptability, sentiment or answering.
 """
 
 from __future__ import annotations

@@ -210,6 +210,7 @@ class Fact:
 
     @property
     def theme(self) -> str:
+        """The thing with its color, as a noun phrase."""
         return f"the {self.colour} {self.thing}"
 
 

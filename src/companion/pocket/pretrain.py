@@ -47,6 +47,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
+        """Steps of all stages."""
         return sum(steps for _, steps in self.stages)
 
     def stage(self, step: int) -> tuple[int, int]:
