@@ -5,6 +5,7 @@ Nothing is asked of the network: the chart library is taken from the installed `
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import vl_convert
 
 from companion import notebooks
@@ -62,14 +62,16 @@ def stage(source: Path) -> None:
 
 def fold_code(page: Path) -> None:
     """Collapse the code of an executed notebook, except the parameters cell; drop the cell papermill injected."""
-    notebook = nbformat.read(page, as_version=4)
-    for cell in notebook.cells:
-        tags = cell.metadata.setdefault("tags", [])
+    notebook = json.loads(page.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].setdefault("tags", [])
         if "injected-parameters" in tags:
             tags.append("remove-cell")
-        elif cell.cell_type == "code" and not {"parameters", "remove-input", "remove-cell", "hide-input"} & set(tags):
+        elif cell["cell_type"] == "code" and not {"parameters", "remove-input", "remove-cell", "hide-input"} & set(
+            tags
+        ):
             tags.append("hide-input")
-    nbformat.write(notebook, page)
+    page.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
 
 
 def _run_jupyter_book(source: Path, site: Path) -> None:

@@ -20,6 +20,7 @@ from companion.errors import TableUnavailable, UnknownName
 
 DIRECTIONS = ("suffix", "prefix")
 THIS_RUN = "this run"
+LIVE_WIDTH = 600  # pixels
 POINT = ["model", "task", "metric", "train_size", "protocol", "preserved_layers"]
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
 DRAWN = ["task", "train_size", "protocol", "preserved_layers", *TOLD]
@@ -34,8 +35,6 @@ def curve(table: pd.DataFrame, direction: str) -> pd.DataFrame:
     if direction not in DIRECTIONS:
         raise UnknownName("direction", direction, DIRECTIONS)
     redrawn = table[table["kind"].isin(["all", direction])]
-    if redrawn.empty:
-        raise TableUnavailable(f"the table has no {direction} trials", "run them with `companion run progressive`")
     protocols = redrawn[["model", "task", "train_size", "protocol"]].drop_duplicates()
     intact = table[table["kind"] == "intact"].drop(columns="protocol").merge(protocols)
     return pd.concat([redrawn, intact[list(table.columns)]], ignore_index=True)
@@ -53,24 +52,24 @@ def progressive(table: pd.DataFrame, *, direction: str, this_run: pd.DataFrame |
     absent where n < 3; dots are single trials, crosses diverged ones; rings on top are the trials of ``this_run``.
     """
     trials, means = curve(table, direction), curve_means(table, direction)
+    if trials.empty:
+        raise TableUnavailable(f"the table has no {direction} trials", "run them with `companion run progressive`")
     fresh = trials.head(0) if this_run is None else curve(this_run, direction)
     everything = pd.concat([trials, fresh], ignore_index=True)
     sizes = sorted(int(size) for size in everything["train_size"].unique())
-    layers = int(table["layers"].max())
+    depth = int(table["layers"].max())
 
-    x = alt.X("preserved_layers:Q", title="pretrained layers preserved", scale=_layer_scale(layers))
-    x = x.axis(values=list(range(layers + 1)), format="d", grid=False)
+    x = alt.X("preserved_layers:Q", title="pretrained layers preserved", scale=_layer_scale(depth))
+    x = x.axis(values=list(range(depth + 1)), format="d", grid=False)
     y = alt.Y("score:Q", title=None, scale=_score_scale(everything, means))
-    layered = alt.layer(
-        *_mean_layers(means, sizes, x, y),
-        _trial_layer(trials, sizes, x, y),
-        _this_run_layer(fresh, x, y),
-        _diverged_layer(everything, sizes, x, y),
-    )
-    layered = layered.properties(width="container", height=300, title=_metric_title(everything))
-    strip = _layer_strip(layers, direction).properties(width="container", height=5 * layers + 20)
+    layers = [*_mean_layers(means, sizes, x, y), _trial_layer(trials, sizes, x, y)]
+    if len(fresh):
+        layers.append(_this_run_layer(fresh, x, y))
+    layers.append(_diverged_layer(trials, sizes, x, y))
+    layered = alt.layer(*layers).properties(width="container", height=300, title=_metric_title(everything))
+    strip = _layer_strip(depth, direction).properties(width="container", height=5 * depth + 20)
     chart = alt.vconcat(layered, strip, spacing=8).add_params(*_controls(everything, sizes))
-    return theme.styled(chart.properties(description=_describe(everything, layers, direction, len(fresh))))
+    return theme.styled(chart.properties(description=_describe(everything, depth, direction, len(fresh))))
 
 
 def _controls(trials: pd.DataFrame, sizes: list[int]) -> list[alt.Parameter]:
@@ -94,8 +93,9 @@ def _chosen(chart: alt.Chart) -> alt.Chart:
 def _mean_layers(means: pd.DataFrame, sizes: list[int], x: alt.X, y: alt.Y) -> list[alt.Chart]:
     means = means.rename(columns={"mean": "score"}).drop(columns=["model", "metric"])
     color, shape, dash = _size_channels(sizes)
-    bands = _chosen(alt.Chart(means[means["low"].notna()])).mark_area(opacity=0.18, clip=True, aria=False)
     lines = _chosen(alt.Chart(means))
+    # a point without an interval interrupts the band instead of being bridged
+    bands = lines.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
     return [
         bands.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color),
         lines.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash),
@@ -113,16 +113,16 @@ def _trial_layer(trials: pd.DataFrame, sizes: list[int], x: alt.X, y: alt.Y) -> 
 
 def _diverged_layer(trials: pd.DataFrame, sizes: list[int], x: alt.X, y: alt.Y) -> alt.Chart:
     crosses = _chosen(alt.Chart(trials.loc[trials["diverged"], DRAWN])).transform_filter("!hide_trials")
-    mark = crosses.mark_point(filled=False, shape=theme.CROSS, size=45, strokeWidth=1.5, aria=False)
+    mark = crosses.mark_point(filled=False, shape=theme.CROSS, size=45, strokeWidth=1.5, opacity=1, aria=False)
     return mark.encode(x=x, y=y, color=_size_channels(sizes)[0], tooltip=_trial_tooltip())
 
 
 def _this_run_layer(fresh: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
     """Rings around this run's trials; the stroke channel carries their legend entry."""
     rings = _chosen(alt.Chart(fresh[DRAWN].assign(source=THIS_RUN))).mark_point(
-        filled=False, shape="circle", size=110, strokeWidth=2, aria=False
+        filled=False, shape="circle", size=110, strokeWidth=2, opacity=1, aria=False
     )
-    legend = alt.Legend(title=None, symbolType="circle") if len(fresh) else None
+    legend = alt.Legend(title=None, symbolType="circle")
     scale = alt.Scale(domain=[THIS_RUN], range=[theme.THIS_RUN])
     stroke = alt.Stroke("source:N", scale=scale, legend=legend)
     return rings.encode(x=x, y=y, stroke=stroke, tooltip=[alt.Tooltip("source:N"), *_trial_tooltip()])
@@ -153,7 +153,7 @@ def _trial_tooltip() -> list[alt.Tooltip]:
 
 def _size_channels(sizes: list[int]) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
     """Color, shape and dash of the train size; equal titles and domains make one legend of the three."""
-    legend = alt.Legend(title="training examples", format=",", symbolSize=80, symbolOpacity=1)
+    legend = alt.Legend(title="training examples", format=",", symbolSize=80, symbolOpacity=1, symbolStrokeWidth=0)
     field = {"shorthand": "train_size:N", "legend": legend}
     return (
         alt.Color(**field, scale=theme.color_scale(sizes)),
@@ -174,12 +174,18 @@ def _score_scale(trials: pd.DataFrame, means: pd.DataFrame) -> alt.Scale:
         floor, ceiling = theme.METRIC_RANGES[metric]
         lows[task] = max(floor, min(rows["score"].min(), seen["low"].min()) - 0.02)
         highs[task] = min(ceiling, max(rows["score"].max(), seen["high"].max()) + 0.02)
-    return alt.Scale(domainMin=_by_task(lows), domainMax=_by_task(highs), zero=False, nice=True)
+    return alt.Scale(domain=[_by_task(lows), _by_task(highs)], zero=False, nice=True)
 
 
 def _metric_title(trials: pd.DataFrame) -> alt.Title:
+    """The metric of the chosen task, or that nothing is stored for the choice; below it, what the marks are."""
     metrics = trials.drop_duplicates("task").set_index("task")["metric"].map(theme.METRIC_TITLES)
-    return alt.Title(_by_task(metrics.to_dict()), frame="group")
+    chosen = trials["task"] + "/" + trials["protocol"] + "/"
+    stored = [*(chosen + "0").unique(), *(chosen + trials["train_size"].astype(str)).unique()]
+    has = f"indexof({json.dumps(stored)}, task + '/' + protocol + '/' + train_size) >= 0"
+    metric = f"{json.dumps(metrics.to_dict())}[task]"
+    marks = "mean, 95 % t-interval, single trials" + (" (× diverged)" if trials["diverged"].any() else "")
+    return alt.Title(alt.ExprRef(f"{has} ? {metric} : 'no trials of this choice are stored'"), subtitle=marks)
 
 
 def _by_task(values: dict[str, object]) -> alt.ExprRef:
@@ -244,7 +250,7 @@ def intact_vs_random(table: pd.DataFrame) -> alt.TopLevelMixin:
 def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
     task, metric = means.iloc[0][["task", "metric"]]
     kinds = ["every layer pretrained", "every layer random"]
-    legend = alt.Legend(title=None, symbolSize=80)
+    legend = alt.Legend(title=None, symbolSize=80, symbolStrokeWidth=0)
     field = {"shorthand": "layers:N", "legend": legend}
     color = alt.Color(**field, scale=theme.color_scale(kinds))
     shape = alt.Shape(**field, scale=theme.shape_scale(kinds))
@@ -274,7 +280,7 @@ def show(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFram
     """
     spec = chart.to_dict()
     if os.environ.get("COMPANION_BOOK") != "1":
-        display(HTML(chart.to_html(inline=True, fullhtml=False, output_div=f"chart-{name}")))
+        display(HTML(_standalone(spec, f"chart-{name}")))
         return HTML(_figure(name, "", caption, rows))
     text = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
     label = html.escape(spec["description"], quote=True)
@@ -283,6 +289,14 @@ def show(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFram
         f'<script type="application/vnd.vegalite.v6+json">{text}</script></div>'
     )
     return HTML(_figure(name, drawing, caption, rows))
+
+
+def _standalone(spec: dict, element: str) -> str:
+    """HTML that draws a chart by itself, without the network; of fixed width, as no script fits it to its place."""
+    for view in spec.get("vconcat", [spec]):
+        if view.get("width") == "container":
+            view["width"] = LIVE_WIDTH
+    return alt.Chart.from_dict(spec).to_html(inline=True, fullhtml=False, output_div=element)
 
 
 def _figure(name: str, drawing: str, caption: str, rows: pd.DataFrame) -> str:

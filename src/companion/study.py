@@ -44,7 +44,8 @@ def read_parameters(experiment: str, namespace: Mapping[str, Any]) -> dict[str, 
     parameter of the experiment is :class:`UnknownName`; a wrong type is :class:`InvalidValue`.
     """
     known = [*(f.name for f in fields(Settings)), *PARAMETERS[experiment], *RUNNING]
-    given = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in _KERNEL_NAMES}
+    mine = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in _KERNEL_NAMES}
+    given = {k: v for k, v in mine.items() if not callable(v)}  # leaves out what the notebook has imported
     for name in given:
         if name not in known:
             raise UnknownName("parameter", name, sorted(known))

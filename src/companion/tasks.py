@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 import numpy as np
 from datasets import Dataset
 
@@ -77,6 +78,7 @@ def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> Task
     (``<data_dir>/<task>/<split>-00000-of-00001.parquet``), else fetched from the hub. The pool ``tuning`` is for
     choosing hyperparameters: other examples than the published trials see, and no example of the dev split.
     """
+    datasets.disable_progress_bars()
     wanted = task(name)
     if wanted.generated:
         train, dev = (Dataset.from_list(rows) for rows in examples(name, pool))
@@ -118,9 +120,6 @@ def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
 
 
 def _from_hub(wanted: Task) -> tuple[Dataset, Dataset]:
-    import datasets
-
-    datasets.disable_progress_bars()
     try:
         both = datasets.load_dataset(GLUE_REPOSITORY, wanted.name, revision=GLUE_REVISION)
     except Exception as error:  # the hub client raises many unrelated classes when there is no network

