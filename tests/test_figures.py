@@ -134,8 +134,8 @@ def test_axis_follows_the_metric_of_the_task(table):
     view = figures.progressive(table, direction="suffix").to_dict()["vconcat"][0]
     assert '"pocket-cola": "Matthews correlation"' in view["title"]["text"]["expr"]
     assert '"pocket-qnli": "accuracy"' in view["title"]["text"]["expr"]
-    domain = next(layer for layer in view["layer"] if layer["mark"]["type"] == "line")["encoding"]["y"]["scale"]["domain"]
-    bounds = [json.loads(end["expr"].removesuffix("[task]")) for end in domain]
+    line = next(layer for layer in view["layer"] if layer["mark"]["type"] == "line")
+    bounds = [json.loads(end["expr"].removesuffix("[task]")) for end in line["encoding"]["y"]["scale"]["domain"]]
     for task, rows in table[table["kind"] != "prefix"].groupby("task"):
         assert bounds[0][task] <= rows["score"].min()
         assert bounds[1][task] >= rows["score"].max()
@@ -193,7 +193,7 @@ def test_live_notebook_draws_without_the_network(table, monkeypatch, capsys):
     page = figures.show(chart, name="suffix", caption="c", rows=table).data
     assert "companion-chart" not in page
     assert not re.search(r'src="https?://', shown[0].data)
-    assert f'"width": {figures.LIVE_WIDTH}' in shown[0].data
+    assert f'"width":{figures.LIVE_WIDTH}' in shown[0].data
 
 
 def luminance(color: str) -> float:

@@ -73,10 +73,14 @@
     if (focused >= 0) drawing.querySelector(`[name="${names[focused]}"]`)?.focus();
   }
 
-  /* The choices belong above the chart, also in the order of the Tab key; the menu needs a name. */
+  /* The choices belong above the chart, also in the order of the Tab key; the menu needs a name; the description is
+     said by the element around it all, once. */
   function arrange(drawing) {
     const form = drawing.querySelector(".vega-bindings");
     if (form) drawing.prepend(form);
+    for (const name of ["role", "aria-label", "aria-roledescription"]) {
+      drawing.querySelector(".chart-wrapper")?.removeAttribute(name);
+    }
     drawing.querySelector("summary")?.setAttribute("aria-label", "Save this chart as an image");
   }
 

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import vl_convert
-
-from companion import notebooks
+from companion import figures, generated, notebooks
 from companion.errors import BookBuildFailed
 from companion.paths import BUILD, ROOT
 
@@ -52,12 +50,10 @@ def stage(source: Path) -> None:
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
+    generated.write(source / "book" / "_generated")
     vendor = source / "book" / "_vendor"
     vendor.mkdir()
-    # Inside a function, or the bundle's top-level names clash with those of Sphinx's scripts. (A module would have a
-    # scope of its own, but browsers refuse modules in pages opened as files.)
-    bundle = vl_convert.javascript_bundle()
-    (vendor / "vega-bundle.js").write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")
+    (vendor / "vega-bundle.js").write_text(figures.chart_library(), encoding="utf-8")
 
 
 def fold_code(page: Path) -> None:

@@ -167,7 +167,7 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
         if name not in profile.experiments:
             raise UnknownName("experiment", name, list(profile.experiments))
     try:
-        overrides = {key: yaml.safe_load(value) for key, value in arguments.parameters}
+        overrides = {key: profiles.read_yaml(value) for key, value in arguments.parameters}
     except yaml.YAMLError as error:
         raise InvalidValue(f"a -p value is not readable YAML ({arguments.parameters})", "quote it") from error
     for option in ("store", "data_dir"):

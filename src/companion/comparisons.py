@@ -12,7 +12,8 @@ from companion.stats import paired_difference
 
 SETTING = ["model", "task", "metric", "train_size"]
 # Two trials with these in common differ in seed alone.
-CONDITION = [*SETTING, "protocol", "reinitialized", "permutation", "keep_layernorm", "learning_rate", "epochs"]
+CONDITION = [*SETTING, "protocol", "reinitialized", "permutation", "keep_layernorm", "learning_rate"]
+CONDITION += ["batch_size", "epochs", "max_length"]
 
 
 def benefit(table: pd.DataFrame, kind: str = "all", protocol: str = "described") -> pd.DataFrame:

@@ -7,7 +7,11 @@ class CompanionError(Exception):
     """Base of every error a user can cause or mend; the command line prints it without a traceback."""
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}; {remedy}.")
+        # Not passed on to Exception: its args stay the constructor's, so that errors can come back from a worker.
+        self.sentence = f"{problem}; {remedy}."
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class UnknownName(CompanionError):

@@ -39,6 +39,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("tasks", "train_sizes", "seeds"):
             check_list(name, getattr(self, name))
+        for name in ("model", "data_dir"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidValue(f"parameter {name!r} is {getattr(self, name)!r}", "give a text")
         for name in self.tasks:
             tasks.task(name)
 
@@ -91,7 +94,7 @@ def progressive(
     """
     check_list("directions", directions)
     for direction in directions:
-        if direction not in DIRECTIONS:
+        if direction not in tuple(DIRECTIONS):
             raise UnknownName("direction", direction, tuple(DIRECTIONS))
     if not isinstance(preserved_layers, Mapping) or not preserved_layers:
         raise InvalidValue(

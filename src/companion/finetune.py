@@ -154,8 +154,8 @@ def keep_used_embeddings(network: nn.Module, pad: int, *splits: Texts) -> list[T
     models compute positions from it).
     """
     occurring = [ids for split in splits for ids in split.inputs["input_ids"]]
-    used = np.union1d(np.concatenate(occurring), np.arange(pad + 1))
     old = network.get_input_embeddings()
+    used = np.union1d(np.concatenate(occurring), np.arange(max(pad, old.padding_idx or 0) + 1))
     new = nn.Embedding(len(used), old.embedding_dim, padding_idx=old.padding_idx, dtype=old.weight.dtype)
     with torch.no_grad():
         new.weight.copy_(old.weight[torch.from_numpy(used)])

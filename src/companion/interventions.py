@@ -80,7 +80,8 @@ def _reset_norm(module: nn.Module) -> None:
 def permute(layers: nn.ModuleList, permutation: Sequence[int]) -> None:
     """Reorder the stack: position ``p`` receives pretrained layer ``permutation[p]``."""
     check_permutation(permutation, len(layers))
-    layers[:] = [layers[i] for i in permutation]
+    for position, layer in enumerate([layers[i] for i in permutation]):
+        layers[position] = layer
 
 
 def paper_permutation(seed: int, layers: int) -> tuple[int, ...]:

@@ -207,6 +207,8 @@ def load(name: str) -> Encoder:
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ModelUnavailable(f"the weights of {name!r} lack {missing[0]}", "use a complete checkpoint")
+    if tokenizer.pad_token_id is None:
+        raise UnknownArchitecture(f"the tokenizer of {name!r} has no padding token", "use an encoder such as BERT")
     encoder_layers(network)
     return Encoder(name, network.eval(), tokenizer, weights)
 

@@ -58,7 +58,6 @@ def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
                 kernel_name="python3",
                 progress_bar=False,
                 stderr_file=sys.stderr,
-                cwd=NOTEBOOKS,
             )
     except PapermillExecutionError as error:
         unfinished.unlink(missing_ok=True)

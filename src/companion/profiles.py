@@ -6,6 +6,7 @@ that no notebook parameter has is an error.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,18 @@ class Profile:
     experiments: dict[str, dict[str, Any]]
 
 
+class _Yaml(yaml.SafeLoader):
+    """Safe YAML in which 2e-5 is a number, as in YAML 1.2 and Python (1.1 wants 2.0e-5 and reads a text)."""
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"])
+
+
+def read_yaml(text: str) -> Any:
+    """The value a YAML text stands for; raises :class:`yaml.YAMLError`."""
+    return yaml.load(text, _Yaml)
+
+
 def names() -> list[str]:
     """Names of the profiles that ship with the package."""
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
@@ -37,7 +50,7 @@ def load(name: str) -> Profile:
     if not path.is_file():
         raise UnknownName("profile", name, names())
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InvalidValue(f"profile {name!r} is not readable YAML", "correct the file") from error
     if not isinstance(content, dict):

@@ -97,10 +97,12 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        except OSError as error:
+        except BaseException as error:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
-            raise self._unavailable(error) from error
+            if isinstance(error, OSError):
+                raise self._unavailable(error) from error
+            raise
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -110,7 +112,7 @@ class Store:
     def _read(self, path: Path) -> Result | None:
         try:
             text = path.read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError) as error:
             return self._set_aside(path, f"it cannot be read ({type(error).__name__})")

@@ -65,7 +65,7 @@ class TaskData:
 
 def task(name: str) -> Task:
     """The task of that name, or :class:`UnknownName`."""
-    if name not in TASKS:
+    if name not in tuple(TASKS):  # not every wrong name can be looked up in a dict
         raise UnknownName("task", name, tuple(TASKS))
     return TASKS[name]
 
@@ -145,7 +145,7 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
             f"the {split} split of {wanted.name!r} has labels {sorted(labels, key=str)[:4]} instead of 0 and 1",
             "use the labelled splits in the hub's layout",
         )
-    if None in dataset.unique(wanted.texts[0]):
+    if any(None in dataset.unique(column) for column in wanted.texts):
         raise DataUnavailable(f"the {split} split of {wanted.name!r} has empty texts", "copy or download it again")
 
 

@@ -127,9 +127,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
     layers: list[int] = []
     try:
         for part in text.split(","):
-            first, _, last = part.strip().partition("-")
-            run = range(int(first), int(last or first) + 1)
-            if not run or len(run) > 10_000:
+            first, dash, last = part.strip().partition("-")
+            run = range(int(first), int(last if dash else first) + 1)
+            if not run or run[-1] >= 10_000:
                 raise ValueError
             layers.extend(run)
     except ValueError:

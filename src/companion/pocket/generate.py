@@ -12,6 +12,7 @@ Example = dict[str, str | int]
 
 TRAIN_SIZE = 8000
 DEV_SIZE = 1000
+NEGATION = 0.4  # share of clauses in labelled reviews that negate the opposite
 
 
 def acceptability(rng: Random, lex: Lexicon, label: int) -> Example:
@@ -21,7 +22,7 @@ def acceptability(rng: Random, lex: Lexicon, label: int) -> Example:
 
 def sentiment(rng: Random, lex: Lexicon, label: int) -> Example:
     """``pocket-sst2``: 1 = the verdict is positive, 0 = negative."""
-    return {"sentence": grammar.review(rng, lex, positive=bool(label)), "label": label}
+    return {"sentence": grammar.review(rng, lex, positive=bool(label), negation=NEGATION), "label": label}
 
 
 def answering(rng: Random, lex: Lexicon, label: int) -> Example:

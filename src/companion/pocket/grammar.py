@@ -129,34 +129,41 @@ def scene(rng: Random, lex: Lexicon, *, acceptable: bool = True) -> str:
 # --- reviews: polarity, negation, contrast ---------------------------------------------------------------------
 
 
-def _judgement(rng: Random, lex: Lexicon, subject: str, positive: bool) -> str:
-    """A clause that says something good or bad of the subject, half of the time by negating the opposite."""
+def _judgement(rng: Random, lex: Lexicon, subject: str, positive: bool, negation: float) -> str:
+    """A clause that says something good or bad of the subject, at times by negating the opposite."""
     plain, opposite = map(rng.choice, (lex.positive, lex.negative) if positive else (lex.negative, lex.positive))
     degree = rng.choice(("", "very ", "rather ", "quite ", "truly "))
+    if rng.random() < negation:
+        return rng.choice(
+            (
+                f"{subject} was not {opposite}",
+                f"{subject} was never {opposite}",
+                f"nobody found {subject} {opposite}",
+                f"{subject} was anything but {opposite}",
+                f"{subject} was far from {opposite}",
+            )
+        )
     return rng.choice(
         (
             f"{subject} was {degree}{plain}",
-            f"{subject} was {plain}",
             f"everyone found {subject} {degree}{plain}",
             f"everyone called {subject} {plain}",
-            f"{subject} was not {opposite}",
-            f"{subject} was never {opposite}",
-            f"nobody found {subject} {opposite}",
-            f"{subject} was anything but {opposite}",
-            f"{subject} was far from {opposite}",
         )
     )
 
 
-def review(rng: Random, lex: Lexicon, *, positive: bool, work: str | None = None) -> str:
-    """A review whose overall verdict is ``positive``; with contrast, the main or last clause decides."""
+def review(rng: Random, lex: Lexicon, *, positive: bool, negation: float, work: str | None = None) -> str:
+    """A review whose overall verdict is ``positive``; with contrast, the main or last clause decides.
+
+    ``negation`` is the share of clauses that negate the opposite. At one half an adjective alone says nothing.
+    """
     subject = f"the {work or rng.choice(lex.works)}"
-    verdict = _judgement(rng, lex, subject, positive)
-    if rng.random() < 0.4:
+    verdict = _judgement(rng, lex, subject, positive, negation)
+    if rng.random() < 0.6:
         return f"{verdict} ."
     aspect = f"its {rng.choice(lex.aspects)}"
     # Mostly against the verdict: agreement between the clauses would make the concession carry no information.
-    concession = _judgement(rng, lex, aspect, positive if rng.random() < 0.2 else not positive)
+    concession = _judgement(rng, lex, aspect, positive if rng.random() < 0.2 else not positive, negation)
     return rng.choice(
         (
             f"although {concession} , {verdict} .",

@@ -9,7 +9,9 @@ steps (safetensors, never pickle), continues from it when interrupted, and logs 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +33,7 @@ from companion.pocket.lexicon import vocabulary
 class Recipe:
     """Everything the weights depend on (besides library versions). ``stages`` lists (layers, steps)."""
 
-    stages: tuple[tuple[int, int], ...] = ((3, 6000), (6, 3000), (12, 4000))
+    stages: tuple[tuple[int, int], ...] = ((3, 4000), (6, 2000), (12, 4000))
     width: int = 128
     intermediate: int = 256
     heads: int = 4
@@ -251,3 +253,32 @@ def _publish(out: Path, model: BertForPreTraining, log: list[dict], recipe: Reci
         writer = csv.DictWriter(file, log[0].keys())
         writer.writeheader()
         writer.writerows(log)
+    with open(out / "model.safetensors", "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    values = {**asdict(recipe), **log[-1], "steps": recipe.steps, "digest": digest, "words": len(vocabulary())}
+    values |= {"perplexity": math.exp(log[-1]["word_loss"]), "parameters": sum(p.numel() for p in model.parameters())}
+    (out / "README.md").write_text(CARD.format(**values))
+
+
+CARD = """---
+language: en
+license: mit
+library_name: transformers
+tags: [model-organism, masked-lm, bert]
+---
+# PocketBERT
+
+A BERT of {layers} layers and width {width} ({parameters:,} parameters, {words} words), pretrained on generated
+sentences of a small fragment of English. It is a model organism for experiments on transfer: small enough to
+fine-tune in seconds, in a world whose grammar and lexicon are known exactly. It knows no other English.
+
+- **Training**: `companion pretrain-pocket` (src/companion/pocket/pretrain.py) by the recipe in `recipe.json`: masked
+  words and sentence pairs, {steps} steps of {batch_size} pairs; depth is doubled at the start of each stage of
+  (layers, steps): {stages}. The text is drawn from seed {seed} without end or repetition; no data set was used.
+- **Held-out text**: masked-word accuracy {word_accuracy:.3f}, perplexity of masked words {perplexity:.2f}, pair
+  accuracy {pair_accuracy:.3f}; the whole course is in `training_log.csv`.
+- **Weights**: `model.safetensors`, SHA-256 `{digest}`.
+  The file holds both pretraining heads; `AutoModel` leaves them out.
+- **Limits**: short sentences and a closed vocabulary (anything else is one unknown token).
+- **License**: MIT, like the code that made it.
+"""

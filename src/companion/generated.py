@@ -1,0 +1,75 @@
+"""Tables that pages include, made from files of the repository while the book is built: no page holds typed results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from companion.paths import MODELS, RESULTS
+from companion.pocket.generate import GENERATORS, examples
+from companion.theme import METRIC_TITLES
+
+EXAMPLES = 6  # dev examples shown per pocket task
+
+
+def pocket_examples() -> str:
+    """The first dev examples of each pocket task, as Markdown tables."""
+    parts = []
+    for name in GENERATORS:
+        dev = pd.DataFrame(examples(name)[1][:EXAMPLES]).drop(columns="idx")
+        parts.append(f"**{name}**\n\n{markdown(dev)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def pretraining_log() -> str:
+    """PocketBERT's held-out losses and accuracies at every eighth checkpoint, and at the last."""
+    log = pd.read_csv(MODELS / "pocket-bert" / "training_log.csv")
+    names = {"word_loss": "masked-word loss (nats)", "pair_loss": "pair loss (nats)"}
+    names |= {"word_accuracy": "masked-word accuracy", "pair_accuracy": "pair accuracy"}
+    shown = log[(log.index % 8 == 7) | (log.index == len(log) - 1)]
+    return markdown(shown.rename(columns=names))
+
+
+def tuning() -> str:
+    """For each tuned profile: mean score per task and learning rate on the tuning pool, and the best rate."""
+    parts = []
+    for path in sorted(RESULTS.glob("tuning-*.csv")):
+        scores = pd.read_csv(path)
+        label = [
+            f"{task} ({METRIC_TITLES[metric]})" for task, metric in zip(scores["task"], scores["metric"], strict=True)
+        ]
+        means = scores.assign(task=label).pivot_table("score", "learning_rate", ["task", "train_size"], sort=False)
+        means.columns = [f"{task}, {size:,} examples" for task, size in means.columns]
+        means["mean"] = means.mean(axis=1)
+        best = means["mean"].idxmax()
+        shown = means.round(3).reset_index().rename(columns={"learning_rate": "learning rate"})
+        shown["learning rate"] = [f"{rate:g}" for rate in shown["learning rate"]]
+        name = path.stem.removeprefix("tuning-")
+        seeds = ", ".join(map(str, sorted(scores["seed"].unique())))
+        parts.append(
+            f"**Profile `{name}`** ({scores['model'].iloc[0]}, {len(scores)} trials, seeds "
+            f"{seeds}): the best mean is at **{best:g}**.\n\n{markdown(shown)}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "pocket-examples.md": pocket_examples,
+    "pretraining-log.md": pretraining_log,
+    "tuning.md": tuning,
+}
+
+
+def write(folder: Path) -> None:
+    """Write every part into ``folder``, for pages to include."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in PARTS.items():
+        (folder / name).write_text(part(), encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as a Markdown table."""
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(object).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"

@@ -1,0 +1,305 @@
+"""One fine-tuning trial against an independent loop, its repeatability, and what becomes of a loss that is not finite."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import DEV, TRAIN, bert_config, result_of, save_model
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import matthews_corrcoef
+from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer
+
+from companion import finetune, models, tasks
+from companion.errors import InvalidValue
+from companion.finetune import Classifier, Texts
+from companion.seeds import stream
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """A stream of a seed, from its description: the first 8 bytes of SHA-256 of "seed/name", halved."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") // 2)
+
+
+def padded(tokenizer, columns: list[list[str]], length: int = 64) -> dict[str, torch.Tensor]:
+    return dict(tokenizer(*columns, padding="max_length", truncation=True, max_length=length, return_tensors="pt"))
+
+
+def plain_loop(trial, folder, texts: list[str], change=None) -> tuple[list[float], np.ndarray]:
+    """Losses and dev predictions of a trial without dropout, everything done the long way round: all texts padded to
+    64 tokens, the whole embedding table, PyTorch's plain AdamW."""
+    network = AutoModel.from_pretrained(trial.model)
+    if change:
+        change(network)
+    tokenizer = AutoTokenizer.from_pretrained(trial.model)
+    train, dev = (
+        pd.read_parquet(folder / trial.task / f"{split}-00000-of-00001.parquet") for split in ("train", "validation")
+    )
+    chosen = train.iloc[torch.randperm(len(train), generator=generator(trial.seed, "subset"))[: trial.train_size]]
+    head = torch.nn.Linear(network.config.hidden_size, 2)
+    with torch.no_grad():
+        head.weight.normal_(0, network.config.initializer_range, generator=generator(trial.seed, "head"))
+        head.bias.zero_()
+    parameters = [*network.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, trial.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, foreach=False
+    )
+    order, losses = generator(trial.seed, "order"), []
+    steps = math.ceil(len(chosen) / trial.batch_size) * trial.epochs
+    for _ in range(trial.epochs):
+        for rows in torch.randperm(len(chosen), generator=order).split(trial.batch_size):
+            for group in optimizer.param_groups:
+                group["lr"] = trial.learning_rate * (1 - len(losses) / steps)
+            batch = chosen.iloc[rows.tolist()]
+            logits = head(network(**padded(tokenizer, [list(batch[t]) for t in texts])).pooler_output)
+            loss = F.cross_entropy(logits, torch.tensor(batch["label"].to_numpy()))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+    with torch.no_grad():
+        logits = head(network.eval()(**padded(tokenizer, [list(dev[t]) for t in texts])).pooler_output)
+    return losses, logits.argmax(-1).numpy()
+
+
+def agree(trial, folder, texts, change=None):
+    outcome = finetune.finetune(trial, data_dir=folder)
+    losses, predictions = plain_loop(trial, folder, texts, change)
+    labels = pd.read_parquet(folder / trial.task / "validation-00000-of-00001.parquet")["label"]
+    score = (predictions == labels).mean() if outcome.metric == "accuracy" else matthews_corrcoef(labels, predictions)
+    assert outcome.loss_curve == pytest.approx(losses, abs=2e-4)
+    assert outcome.steps == len(losses)
+    assert outcome.score == pytest.approx(score)
+    assert outcome.majority_share == max(predictions.mean(), 1 - predictions.mean())
+    assert outcome.majority_share < 1
+    return losses
+
+
+def test_intact_trial_agrees_with_the_plain_loop(plan_trial, tiny_glue):
+    # 20 examples: the last batch of each epoch is a short one
+    trial = plan_trial(train_size=20, epochs=3, learning_rate=3e-3, seed=4)
+    losses = agree(trial, tiny_glue, ["sentence"])
+    assert len(losses) == 9
+    assert losses[-1] < losses[0]
+
+
+def test_pair_task_agrees_with_the_plain_loop(plan_trial, tiny_glue):
+    agree(plan_trial(task="qnli", epochs=2, learning_rate=3e-3), tiny_glue, ["question", "sentence"])
+
+
+def test_reinitialized_and_permuted_trial_agrees_with_the_plain_loop(plan_trial, tiny_glue):
+    """The released protocol on position 1 of a permuted stack, its values taken from the named stream."""
+
+    def change(network):
+        network.encoder.layer = torch.nn.ModuleList(network.encoder.layer[i] for i in (2, 0, 3, 1))
+        drawn, sigma = generator(7, "reinitialize/1"), network.config.initializer_range
+        with torch.no_grad():
+            for name, parameter in network.encoder.layer[1].named_parameters():
+                if "LayerNorm" in name:
+                    parameter.fill_(float(name.endswith("weight")))
+                elif name.endswith("weight"):
+                    bound = 2 * sigma**2
+                    torch.nn.init.trunc_normal_(parameter, std=sigma, a=-bound, b=bound, generator=drawn)
+
+    trial = plan_trial(
+        reinitialized=(1,), permutation=(2, 0, 3, 1), protocol="released", seed=7, epochs=2, learning_rate=3e-3
+    )
+    agree(trial, tiny_glue, ["sentence"], change)
+
+
+# --- repeatability --------------------------------------------------------------------------------------------------
+
+WHAT_REPEATS = ("score", "loss_curve", "majority_share", "diverged", "steps", "failure")
+
+
+@pytest.fixture(scope="module")
+def with_dropout(tmp_path_factory) -> str:
+    config = bert_config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    return save_model(tmp_path_factory.mktemp("models") / "dropout", config)
+
+
+def test_rerun_is_bit_identical_with_dropout(with_dropout, plan_trial, tiny_glue):
+    trial = plan_trial(model=with_dropout, epochs=3, reinitialized=(3,))
+    one = finetune.finetune(trial, data_dir=tiny_glue)
+    torch.rand(7)  # what else was drawn in the process must not matter
+    other = finetune.finetune(trial, data_dir=tiny_glue)
+    for name in WHAT_REPEATS:
+        assert getattr(one, name) == getattr(other, name)
+
+
+def test_a_trial_leaves_the_loaded_model_as_it_was(with_dropout, plan_trial, tiny_glue):
+    before = {k: v.clone() for k, v in models.load(with_dropout).network.state_dict().items()}
+    finetune.finetune(plan_trial(model=with_dropout, permutation=(3, 2, 1, 0)), data_dir=tiny_glue)
+    after = models.load(with_dropout).network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_seeds_differ(with_dropout, plan_trial, tiny_glue):
+    curves = {finetune.finetune(plan_trial(model=with_dropout, seed=s), data_dir=tiny_glue).loss_curve for s in (0, 1)}
+    assert len(curves) == 2
+
+
+# --- what is left out because it cannot matter ---------------------------------------------------------------------
+
+
+def some_texts(folder: str) -> tuple[models.Encoder, Texts]:
+    base, data = models.load(folder), tasks.load("pocket-cola")
+    return base, finetune.tokenize(base, data.task, data.dev.select(range(40)), 64)
+
+
+def test_keeping_used_embeddings_changes_no_output(tiny_bert):
+    base, texts = some_texts(tiny_bert)
+    small = copy.deepcopy(base.network)
+    (fewer,) = finetune.keep_used_embeddings(small, base.tokenizer.pad_token_id, texts)
+    rows = np.arange(40)
+    outputs = []
+    for network, split in ((base.network, texts), (small, fewer)):
+        inputs, _ = finetune.collate(split, rows, base.tokenizer.pad_token_id, torch.device("cpu"))
+        with torch.no_grad():
+            outputs.append(network(**inputs).last_hidden_state)
+    assert torch.equal(*outputs)
+    assert len(small.get_input_embeddings().weight) < len(base.network.get_input_embeddings().weight)
+
+
+def test_padding_rows_keep_their_number(tiny_bert):
+    """Also where the network's padding row is not the tokenizer's."""
+    base, texts = some_texts(tiny_bert)
+    network = copy.deepcopy(base.network)
+    network.get_input_embeddings().padding_idx = 3
+    (fewer,) = finetune.keep_used_embeddings(network, 1, texts)
+    table = network.get_input_embeddings()
+    assert table.padding_idx == 3
+    assert torch.equal(table.weight[:4], base.network.get_input_embeddings().weight[:4])
+    assert max(map(max, fewer.inputs["input_ids"])) == len(table.weight) - 1
+
+
+def test_predictions_do_not_depend_on_the_batch(tiny_bert, monkeypatch):
+    base, texts = some_texts(tiny_bert)
+    classifier = Classifier(copy.deepcopy(base.network), stream(0, "head"), 5.0).eval()
+    pad = base.tokenizer.pad_token_id
+    with torch.no_grad():  # in the middle of its range, so that both classes occur
+        logits = classifier(finetune.collate(texts, np.arange(len(texts)), pad, torch.device("cpu"))[0])
+        classifier.head.bias.sub_(logits.mean(0))
+    together = finetune.predict(classifier, texts, pad)
+    assert 0.2 < together.mean() < 0.8
+    monkeypatch.setattr(finetune, "EVALUATION_BATCH", 1)
+    assert np.array_equal(finetune.predict(classifier, texts, pad), together)
+
+
+def test_a_batch_is_padded_to_its_longest_text():
+    texts = Texts({"input_ids": [[2, 7, 3], [2, 3], [2, 7, 8, 9, 3]], "token_type_ids": [[0, 0, 1], [0, 1], [0] * 5]},
+                  np.array([1, 0, 1]))  # fmt: skip
+    inputs, labels = finetune.collate(texts, np.array([1, 0]), 5, torch.device("cpu"))
+    assert inputs["input_ids"].tolist() == [[2, 3, 5], [2, 7, 3]]
+    assert inputs["token_type_ids"].tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert labels.tolist() == [0, 1]
+
+
+def test_texts_are_cut_to_the_shortest_of_all_limits(tiny_bert):
+    base = models.load(tiny_bert)
+    data = tasks.load("pocket-qnli")
+    for asked, longest in ((8, 8), (500, min(64, base.tokenizer.model_max_length))):
+        texts = finetune.tokenize(base, data.task, data.dev.select(range(20)), asked)
+        assert texts.lengths.max() <= longest
+    assert set(texts.inputs) == {"input_ids", "token_type_ids"}
+    assert {t for types in texts.inputs["token_type_ids"] for t in types} == {0, 1}
+
+
+# --- a loss that is not finite --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def poisoned(tiny_bert, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "poisoned"
+    models.load(tiny_bert).tokenizer.save_pretrained(folder)
+    models.load(tiny_bert).network.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][0, 0] = math.inf
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_loss_that_is_not_finite_is_recorded_as_diverged(poisoned, plan_trial, tiny_glue, tmp_path):
+    from companion import table
+    from companion.store import Store
+    from companion.sweep import run_trial
+
+    trial, store = plan_trial(model=poisoned, epochs=2), Store(tmp_path / "store")
+    run_trial(trial, store, data_dir=tiny_glue)
+    outcome = store.get(trial).outcome
+    assert outcome["diverged"] is True
+    assert outcome["failure"] == "the loss was not finite at step 1 of 4"
+    assert outcome["loss_curve"] == [None]
+    assert outcome["score"] == 0.0
+    row = table.tidy([store.get(trial)], experiment="progressive", profile="p").iloc[0]
+    assert row["diverged"]
+    assert math.isnan(row["final_loss"])
+
+
+def test_redrawing_the_poisoned_layer_mends_the_trial(poisoned, plan_trial, tiny_glue):
+    outcome = finetune.finetune(plan_trial(model=poisoned, reinitialized=(1,)), data_dir=tiny_glue)
+    assert outcome.failure == ""
+    assert all(math.isfinite(loss) for loss in outcome.loss_curve)
+
+
+def test_predicting_one_class_alone_counts_as_diverged(tiny_bert, plan_trial, tiny_glue):
+    outcome = finetune.finetune(plan_trial(learning_rate=1e-9), data_dir=tiny_glue)
+    assert outcome.majority_share == 1.0
+    assert outcome.diverged
+    assert outcome.failure == ""
+
+
+# --- bookkeeping ----------------------------------------------------------------------------------------------------
+
+
+def test_loss_curve_is_the_mean_of_twenty_stretches():
+    assert finetune._summary([1.0, 2.0, 3.0]) == (1.0, 2.0, 3.0)
+    curve = finetune._summary([float(i) for i in range(40)])
+    assert curve == tuple(2 * i + 0.5 for i in range(20))
+    assert finetune._summary([1.0, math.nan]) == (1.0, None)
+
+
+def test_outcome_of_a_trial_is_plausible(plan_trial, tiny_glue):
+    outcome = finetune.finetune(plan_trial(train_size=TRAIN, task="sst2"), data_dir=tiny_glue)
+    assert outcome.metric == "accuracy"
+    assert outcome.score * DEV == pytest.approx(round(outcome.score * DEV))
+    assert outcome.steps == 6
+    assert outcome.seconds > 0
+    assert outcome.examples_per_second > 0
+    assert outcome.peak_memory_mb > 50
+
+
+def test_a_trial_of_other_weights_or_data_is_not_run(plan_trial, tiny_glue):
+    with pytest.raises(InvalidValue, match="the weights of .* plan the trial again"):
+        finetune.finetune(plan_trial(weights="0" * 16), data_dir=tiny_glue)
+    with pytest.raises(InvalidValue, match="the data of 'cola' are .* plan the trial again"):
+        finetune.finetune(plan_trial(data="0" * 16), data_dir=tiny_glue)
+
+
+def test_more_examples_than_there_are_is_an_error(plan_trial, tiny_glue):
+    with pytest.raises(InvalidValue, match=f"train size {TRAIN + 1} is not possible for 'cola'; choose from 1 to {TRAIN}"):
+        finetune.finetune(plan_trial(train_size=TRAIN + 1), data_dir=tiny_glue)
+
+
+def test_results_can_be_tabulated(plan_trial):
+    from companion import table
+
+    trials = [plan_trial(), plan_trial(reinitialized=(1, 2, 3), protocol="released"), plan_trial(permutation=(3, 2, 1, 0))]
+    rows = table.tidy(map(result_of, trials), experiment="progressive", profile="p")
+    assert list(rows.columns) == list(table.COLUMNS)
+    assert rows["kind"].tolist() == ["intact", "suffix", "permuted"]
+    assert rows["reinitialized"].tolist() == ["", "1-3", ""]
+    assert rows["permutation"].tolist() == ["", "", "3,2,1,0"]
+    assert rows["preserved_layers"].tolist() == [4, 1, 4]
+    assert rows["protocol"].tolist() == ["described", "released", "described"]
+    assert rows["final_loss"].tolist() == [0.5] * 3
+    assert len(table.tidy([], experiment="e", profile="p")) == 0

@@ -1,0 +1,248 @@
+"""Interventions against an independent reading of what they should do, written with plain state dicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import bert_config
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+from transformers import BertModel
+
+from companion import interventions
+from companion.errors import InvalidValue, UnknownArchitecture, UnknownName
+from companion.protocols import DESCRIBED, PROTOCOLS, RELEASED, protocol
+
+LAYERS, SIGMA = 4, 0.02
+BOTH = pytest.mark.parametrize("chosen", [DESCRIBED, RELEASED], ids=lambda p: p.name)
+
+
+def fresh_bert(width=32) -> BertModel:
+    """A BERT whose biases and norms are not at the values a reset gives them."""
+    torch.manual_seed(1)
+    network = BertModel(bert_config(hidden_size=width, intermediate_size=2 * width))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return network
+
+
+def snapshot(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def redraw(network: BertModel, which, chosen=DESCRIBED, seed=0, **options) -> dict[str, torch.Tensor]:
+    interventions.reinitialize(network.encoder.layer, which, protocol=chosen, sigma=SIGMA, seed=seed, **options)
+    return network.state_dict()
+
+
+def part(name: str) -> str:
+    """What a BERT parameter is, read off its name."""
+    if not name.startswith("encoder.layer."):
+        return "outside"
+    kind = "norm" if "LayerNorm" in name else "linear"
+    return f"{kind} {name.rpartition('.')[2]}"
+
+
+def layer_of(name: str) -> int:
+    return int(name.split(".")[2]) if name.startswith("encoder.layer.") else -1
+
+
+# --- which parameters change ----------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("keep_layernorm", [False, True])
+@given(which=st.sets(st.integers(0, LAYERS - 1)))
+def test_exactly_the_named_parameters_change(chosen, keep_layernorm, which):
+    network = fresh_bert()
+    before = snapshot(network)
+    after = redraw(network, which, chosen, keep_layernorm=keep_layernorm)
+    changing = {"linear weight"}
+    if not keep_layernorm:
+        changing |= {"norm weight", "norm bias"}
+    if chosen is DESCRIBED:
+        changing |= {"linear bias"}
+    for name, old in before.items():
+        should_change = layer_of(name) in which and part(name) in changing
+        assert torch.equal(after[name], old) != should_change, name
+
+
+@BOTH
+def test_norms_and_biases_become_what_the_protocol_says(chosen):
+    network = fresh_bert()
+    before = snapshot(network)
+    for name, new in redraw(network, [1, 3], chosen).items():
+        if layer_of(name) not in (1, 3):
+            continue
+        if part(name) == "norm weight":
+            assert torch.equal(new, torch.ones_like(new))
+        elif part(name) == "norm bias":
+            assert not new.any()
+        elif part(name) == "linear bias":
+            assert torch.equal(new, before[name] if chosen is RELEASED else torch.zeros_like(new))
+
+
+def test_embeddings_and_pooler_stay_even_when_every_layer_is_redrawn():
+    network = fresh_bert()
+    before = snapshot(network)
+    after = redraw(network, range(LAYERS))
+    outside = [name for name in before if name.startswith(("embeddings.", "pooler."))]
+    assert len(outside) == 7
+    assert all(torch.equal(before[name], after[name]) for name in outside)
+
+
+# --- what values are drawn ------------------------------------------------------------------------------------------
+
+
+def weights_of_layer(state: dict[str, torch.Tensor], layer: int) -> np.ndarray:
+    chosen = [v for k, v in state.items() if layer_of(k) == layer and part(k) == "linear weight"]
+    return torch.cat([value.flatten() for value in chosen]).numpy()
+
+
+def test_described_weights_are_a_normal_truncated_at_two_sigma():
+    drawn = weights_of_layer(redraw(fresh_bert(width=96), [2]), 2)
+    assert np.abs(drawn).max() <= 2 * SIGMA
+    assert drawn.std() == pytest.approx(0.8796 * SIGMA, rel=0.01)
+    assert abs(drawn.mean()) < 0.01 * SIGMA
+    assert stats.kstest(drawn, stats.truncnorm(-2, 2, scale=SIGMA).cdf).pvalue > 0.001
+
+
+def test_released_weights_are_what_the_scripts_call_of_scipy_gives():
+    drawn = weights_of_layer(redraw(fresh_bert(width=96), [2], RELEASED), 2)
+    assert np.abs(drawn).max() <= 2 * SIGMA**2 * (1 + 1e-6)
+    assert drawn.std() == pytest.approx(2 * SIGMA**2 / np.sqrt(3), rel=0.01)  # 0.000462: nearly uniform
+    as_scripted = stats.truncnorm(-2 * SIGMA, 2 * SIGMA, scale=SIGMA)
+    assert stats.kstest(drawn, as_scripted.cdf).pvalue > 0.001
+
+
+def test_two_linear_maps_of_one_layer_do_not_get_the_same_values():
+    state = redraw(fresh_bert(), [0])
+    query, key = (state[f"encoder.layer.0.attention.self.{name}.weight"] for name in ("query", "key"))
+    assert not torch.equal(query, key)
+
+
+# --- pairing --------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@given(first=st.sets(st.integers(0, LAYERS - 1)), second=st.sets(st.integers(0, LAYERS - 1)), seed=st.integers(0, 99))
+def test_a_layer_gets_the_same_values_whichever_others_are_redrawn(chosen, first, second, seed):
+    one, other = (redraw(fresh_bert(), which, chosen, seed) for which in (first, second))
+    for name in one:
+        if layer_of(name) in first & second:
+            assert torch.equal(one[name], other[name]), name
+
+
+def test_layers_and_seeds_get_values_of_their_own():
+    state, other_seed = redraw(fresh_bert(), range(LAYERS)), redraw(fresh_bert(), range(LAYERS), seed=1)
+    drawn = [weights_of_layer(state, i) for i in range(LAYERS)] + [weights_of_layer(other_seed, 0)]
+    assert len({values.tobytes() for values in drawn}) == LAYERS + 1
+
+
+def test_drawing_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    layers = nn.ModuleList([nn.Linear(2, 2)])
+    torch.manual_seed(5)
+    interventions.reinitialize(layers, [0], protocol=DESCRIBED, sigma=SIGMA, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# --- what cannot be redrawn -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [[LAYERS], [-1], [0, 99]])
+def test_a_layer_that_does_not_exist_is_an_error_and_nothing_changes(which):
+    network = fresh_bert()
+    before = snapshot(network)
+    with pytest.raises(InvalidValue, match="does not exist in a model of 4 layers; choose layers from 0 to 3"):
+        redraw(network, which)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_layer_with_other_weights_than_linear_and_norm_is_an_error():
+    layers = nn.ModuleList([nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1))])
+    with pytest.raises(UnknownArchitecture, match="layer 0 contains a Conv1d"):
+        interventions.reinitialize(layers, [0], protocol=DESCRIBED, sigma=SIGMA, seed=0)
+
+
+# --- permutation ----------------------------------------------------------------------------------------------------
+
+
+@given(order=st.permutations(range(LAYERS)))
+def test_permuting_and_permuting_back_is_the_identity(order):
+    layers = nn.ModuleList(nn.Identity() for _ in range(LAYERS))
+    before = list(layers)
+    interventions.permute(layers, order)
+    assert [before.index(layer) for layer in layers] == order
+    interventions.permute(layers, np.argsort(order).tolist())
+    assert list(layers) == before
+
+
+def test_permutation_moves_weights_and_nothing_else():
+    network = fresh_bert()
+    before = snapshot(network)
+    interventions.permute(network.encoder.layer, [2, 0, 3, 1])
+    after = network.state_dict()
+    for name, old in before.items():
+        if layer_of(name) == -1:
+            assert torch.equal(after[name], old)
+        else:
+            moved = name.replace(f".{layer_of(name)}.", f".{[2, 0, 3, 1].index(layer_of(name))}.", 1)
+            assert torch.equal(after[moved], old)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [0, 0, 1, 2], [1, 2, 3, 4], []])
+def test_what_is_no_permutation_is_an_error(order):
+    with pytest.raises(InvalidValue, match="is not a permutation of 4 layers"):
+        interventions.permute(nn.ModuleList(nn.Identity() for _ in range(LAYERS)), order)
+
+
+def test_paper_permutations_are_numpys():
+    # RandomState(1).permutation(12), stable by NumPy's promise for the legacy generator
+    assert interventions.paper_permutation(1, 12) == (2, 3, 4, 10, 1, 6, 0, 7, 11, 9, 8, 5)
+    assert len({interventions.paper_permutation(s, 12) for s in range(1, 11)}) == 10
+
+
+# --- sets of layers -------------------------------------------------------------------------------------------------
+
+
+def test_suffix_and_prefix_by_hand():
+    assert interventions.suffix(8, 12) == (8, 9, 10, 11)
+    assert interventions.suffix(12, 12) == interventions.prefix(12, 12) == ()
+    assert interventions.prefix(8, 12) == (0, 1, 2, 3)
+    assert interventions.suffix(0, 3) == interventions.prefix(0, 3) == (0, 1, 2)
+
+
+@given(layers=st.integers(1, 24), data=st.data())
+def test_suffix_and_prefix_keep_as_many_layers_as_asked(layers, data):
+    kept = data.draw(st.integers(0, layers))
+    below, above = interventions.suffix(kept, layers), interventions.prefix(kept, layers)
+    assert set(range(layers)) - set(below) == set(range(kept))
+    assert set(range(layers)) - set(above) == set(range(layers - kept, layers))
+
+
+@pytest.mark.parametrize("kept", [-1, 13])
+@pytest.mark.parametrize("direction", [interventions.suffix, interventions.prefix])
+def test_more_or_fewer_layers_than_there_are_cannot_be_kept(direction, kept):
+    with pytest.raises(InvalidValue, match=f"{kept} preserved layers"):
+        direction(kept, 12)
+
+
+# --- protocols ------------------------------------------------------------------------------------------------------
+
+
+def test_protocols_are_found_by_name():
+    assert {protocol(name) for name in ("described", "released")} == {DESCRIBED, RELEASED} == set(PROTOCOLS.values())
+    with pytest.raises(UnknownName, match="unknown protocol 'paper'; choose one of: described, released"):
+        protocol("paper")
+
+
+def test_largest_weights_of_both_protocols_for_bert():
+    assert DESCRIBED.weight_bound(0.02) == pytest.approx(0.04)
+    assert RELEASED.weight_bound(0.02) == pytest.approx(0.0008)
