@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from companion.errors import BookBuildFailed
 from companion.paths import BUILD, ROOT
 
 SOURCES = ("_config.yml", "_toc.yml", "book")
+KEPT_TAGS = {"parameters", "hide-input", "remove-input", "remove-cell"}  # cells that say themselves how they are shown
 
 
 def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path:
@@ -63,9 +65,7 @@ def fold_code(page: Path) -> None:
         tags = cell["metadata"].setdefault("tags", [])
         if "injected-parameters" in tags:
             tags.append("remove-cell")
-        elif cell["cell_type"] == "code" and not {"parameters", "remove-input", "remove-cell", "hide-input"} & set(
-            tags
-        ):
+        elif cell["cell_type"] == "code" and not KEPT_TAGS.intersection(tags):
             tags.append("hide-input")
     page.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
 
@@ -75,11 +75,12 @@ def _run_jupyter_book(source: Path, site: Path) -> None:
     # not the script on PATH, which may belong to another environment
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     options = ["--path-output", str(source.parent / "jb"), "--all", "-W", "-n", "--keep-going"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run([*command, *options], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     output = source.parent / "jb" / "_build"
     try:
         if done.returncode:
-            lines = (done.stderr + done.stdout).splitlines()
+            printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr + done.stdout)  # without terminal colors
+            lines = printed.replace(f"{source.resolve()}{os.sep}", "").splitlines()
             said = [line.strip() for line in lines if "WARNING" in line or "ERROR" in line] or lines[-3:]
             raise BookBuildFailed(f"the book did not build: {' | '.join(said[:3])}", "mend the page named there")
         (output / "html").rename(site)

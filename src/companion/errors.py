@@ -13,6 +13,10 @@ class CompanionError(Exception):
     def __str__(self) -> str:
         return self.sentence
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython asks for it): the sentence, not the stack of calls that found the mistake."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UnknownName(CompanionError):
     """A model, task, experiment, profile, parameter or protocol that does not exist."""

@@ -207,6 +207,9 @@ def load(name: str) -> Encoder:
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ModelUnavailable(f"the weights of {name!r} lack {missing[0]}", "use a complete checkpoint")
+    if not any((folder / file).is_file() for file in tokenizer.vocab_files_names.values()):
+        # transformers then makes up a tokenizer to which every word is unknown
+        raise ModelUnavailable(f"the folder of model {name!r} has no tokenizer", "give a complete model folder")
     if tokenizer.pad_token_id is None:
         raise UnknownArchitecture(f"the tokenizer of {name!r} has no padding token", "use an encoder such as BERT")
     encoder_layers(network)

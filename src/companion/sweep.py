@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -143,7 +144,8 @@ def _processes(
 ) -> Iterator[tuple[Trial, str]]:
     """Trials in a pool of fresh processes, at most a few submitted ahead so that stopping is quick."""
     workers = min(workers or os.cpu_count() or 1, len(trials))
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),))
     queue = iter(trials)
     running: dict[Future, Trial] = {}
     try:
@@ -174,10 +176,17 @@ def _stop(pool: ProcessPoolExecutor) -> None:
         process.terminate()
 
 
-def _start_worker() -> None:
-    """In a fresh worker: leave Ctrl-C to the parent, use one thread."""
+def _start_worker(parent: int) -> None:
+    """In a fresh worker: leave Ctrl-C to the parent, end with it even when it is killed, use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     set_threads()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def set_threads(count: int = 1) -> None:

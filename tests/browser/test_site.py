@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-PAGES = ["index.html", "search.html", *(f"{name}.html" for name in NAMES)]
+PAGES = ["search.html", *(f"{name}.html" for name in NAMES)]
 CHARTS = "notebooks/progressive.html"
 DESKTOP, PHONE = (1280, 900), (390, 800)
 FLAGS = [
@@ -124,6 +124,11 @@ def test_page_is_whole(visit, address, name, size, scheme):
     assert (charts > 0) == name.startswith("notebooks/")
     assert page.complaints == []
     assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_first_page_leads_to_the_landing_page(visit, address):
+    page = visit(f"{address}/index.html").page  # requests that the redirect cuts short are not failures
+    page.wait_for_url(f"{address}/{TOC['root']}.html")
 
 
 def test_charts_fit_a_phone(visit, address):

@@ -49,7 +49,10 @@ def _reviews(rng: Random, lex: Lexicon) -> tuple[Sentences, Sentences]:
     other = rng.choice([w for w in lex.works if w != work]) if rng.random() < 0.5 else work
 
     def write(about: str, verdict: bool) -> str:
-        if rng.random() < 0.5:
+        dice = rng.random()
+        if dice < 0.3:
+            return grammar.summary(rng, positive=verdict, work=about)
+        if dice < 0.6:
             return grammar.reaction(rng, lex, positive=verdict, work=about)
         return grammar.review(rng, lex, positive=verdict, negation=NEGATION, work=about)
 

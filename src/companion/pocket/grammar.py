@@ -201,6 +201,11 @@ def reaction(rng: Random, lex: Lexicon, *, positive: bool, work: str) -> str:
     return rng.choice(_PLEASED if positive else _DISPLEASED).format(who=who, it=f"the {work}")
 
 
+def summary(rng: Random, *, positive: bool, work: str) -> str:
+    """A verdict in the plainest words, which only the corpus uses: they tie all other polar words together."""
+    return f"{rng.choice(('it', f'the {work}'))} was {'good' if positive else 'bad'} ."
+
+
 # --- facts and questions ------------------------------------------------------------------------------------------
 
 

@@ -73,8 +73,8 @@ FULL = Lexicon(
 # Determiners, auxiliaries, question words and the wording of reviews and reactions.
 FUNCTION_WORDS = _words(
     "the a every each this that these those many several two no nobody and but although not never was has ever who "
-    "what where when which did by in near behind beside at on from it him himself herself themselves we everyone "
-    "found called far anything while its very rather quite truly . , ?"
+    "what where when which did by in near behind beside at on from it good bad him himself herself themselves we "
+    "everyone found called far anything while its very rather quite truly . , ?"
 )
 REACTIONS = _words(
     "praised recommended loved applauded stayed until the end of bought tickets for would see again to all friends "

@@ -33,7 +33,7 @@ from companion.pocket.lexicon import vocabulary
 class Recipe:
     """Everything the weights depend on (besides library versions). ``stages`` lists (layers, steps)."""
 
-    stages: tuple[tuple[int, int], ...] = ((3, 4000), (6, 2000), (12, 4000))
+    stages: tuple[tuple[int, int], ...] = ((3, 5000), (6, 3000), (12, 5000))
     width: int = 128
     intermediate: int = 256
     heads: int = 4
