@@ -37,7 +37,7 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
 
 
 def _values(column: pd.Series) -> str:
-    values = sorted(column.unique())
+    values = sorted(column.unique().tolist())
     return ", ".join(f"{v:g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in values)
 
 

@@ -16,13 +16,13 @@ from companion.store import Store
 from companion.trial import Trial
 
 # Parameters that every notebook takes besides its experiment's: they decide where and whether trials run, not which.
-RUNNING: dict[str, type] = {"profile": str, "store": str, "rerun": bool, "executor": str}
+RUNNING: dict[str, type] = {"profile": str, "published": str, "store": str, "rerun": bool, "executor": str}
 _KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """The tables of one notebook: trials of this run (planned and stored), and the published ones of its profile."""
+    """The tables of one notebook: trials of this run (planned and stored), and published ones to draw beneath."""
 
     experiment: str
     trials: tuple[Trial, ...]
@@ -68,13 +68,13 @@ def conduct(experiment: str, parameters: Mapping[str, Any]) -> Study:
     report = None
     if parameters["rerun"]:
         report = sweep.run(trials, store, data_dir=data_folder(parameters["data_dir"]), executor=parameters["executor"])
-    profile = parameters["profile"]
+    profile, beneath = parameters["profile"], parameters["published"]
     found = [result for trial in trials if (result := store.get(trial)) is not None]
     this_run = table.tidy(found, experiment=experiment, profile=profile)
-    published = table.published_or_empty(profile).query("experiment == @experiment").reset_index(drop=True)
+    published = table.published_or_empty(beneath).query("experiment == @experiment").reset_index(drop=True)
     if this_run.empty and published.empty:
         raise StoreUnavailable(
-            f"no trial of {experiment!r} is stored in {store.folder} and none is published for {profile!r}",
+            f"no trial of {experiment!r} is stored in {store.folder} and none is published for {beneath!r}",
             "set rerun to True to run them",
         )
     return Study(experiment, tuple(trials), this_run, published, report)

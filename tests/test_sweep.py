@@ -1,0 +1,290 @@
+"""Sweeps: what is run and what is not, failures, Ctrl-C, and kill -9 in the middle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import bert_config, result_of, save_model
+
+from companion import finetune, sweep
+from companion.errors import CompanionError, Interrupted, InvalidValue, StoreUnavailable, UnknownName
+from companion.store import Store
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def run(store, tiny_glue):
+    """A quiet sweep over the tiny data, in this process unless said otherwise."""
+
+    def go(trials, **options):
+        return sweep.run(trials, store, **{"data_dir": tiny_glue, "executor": "local", "progress": False, **options})
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory) -> str:
+    """A model that loads, plans and then fails: its word embeddings are fewer than its tokenizer's words."""
+    return save_model(tmp_path_factory.mktemp("models") / "broken", bert_config(vocab_size=20))
+
+
+# --- what is run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_stores_every_trial_and_a_second_one_runs_none(run, store, plan_trial, monkeypatch):
+    trials = [plan_trial(seed=s) for s in range(3)]
+    first = run(trials)
+    assert (first.ran, first.reused, first.failed) == (3, 0, 0)
+    written = {t.id: store.path(t.id).read_bytes() for t in trials}
+    monkeypatch.setattr(finetune, "finetune", None)  # would raise if called
+    second = run([*trials, trials[0]])
+    assert (second.ran, second.reused, second.failed) == (0, 3, 0)
+    assert {t.id: store.path(t.id).read_bytes() for t in trials} == written
+
+
+def test_a_stored_trial_is_not_run_again(store, plan_trial, tiny_glue, monkeypatch):
+    store.put(result_of(plan_trial(), score=0.123))
+    monkeypatch.setattr(finetune, "finetune", None)
+    assert sweep.run_trial(plan_trial(), store, data_dir=tiny_glue).outcome["score"] == 0.123
+
+
+def test_a_trial_set_aside_is_run_again(run, store, plan_trial):
+    run([plan_trial()])
+    before = store.get(plan_trial()).outcome["score"]
+    store.path(plan_trial().id).write_text("{")
+    with pytest.warns(UserWarning, match="its trial counts as missing"):
+        assert run([plan_trial()]).ran == 1
+    assert store.get(plan_trial()).outcome["score"] == before
+
+
+def test_provenance_of_a_result(run, store, plan_trial):
+    run([plan_trial()])
+    where = store.get(plan_trial()).provenance
+    assert where["device"] == "cpu"
+    assert where["threads"] == 1
+    assert set(where["libraries"]) >= {"torch", "transformers", "tokenizers", "datasets"}
+    assert where["finished_at"].endswith("+00:00")
+    assert len(where["git_commit"].removesuffix("+changes")) in (0, 12)
+
+
+def test_processes_and_one_process_give_equal_scores(run, plan_trial, tmp_path, tiny_glue):
+    trials = [plan_trial(seed=s, epochs=2, reinitialized=(s,)) for s in range(3)]
+    assert run(trials, executor="processes", workers=2).ran == 3
+    alone = Store(tmp_path / "alone")
+    sweep.run(trials, alone, data_dir=tiny_glue, executor="local", progress=False)
+    together = Store(tmp_path / "store")
+    for trial in trials:
+        one, other = (s.get(trial).outcome for s in (alone, together))
+        assert (one["score"], one["loss_curve"]) == (other["score"], other["loss_curve"])
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("executor", ["local", "processes"])
+def test_a_trial_that_raises_is_noted_and_the_others_go_on(executor, run, store, broken, plan_trial):
+    good, bad = [plan_trial(seed=s) for s in range(2)], plan_trial(model=broken)
+    report = run([bad, *good], executor=executor, workers=1)
+    assert (report.ran, report.reused, report.failed) == (2, 0, 1)
+    assert report.cause.startswith("IndexError: ")
+    assert store.failure(bad)["cause"] == report.cause
+    assert all(store.get(trial) for trial in good)
+    again = run([bad, *good])
+    assert (again.ran, again.reused, again.failed) == (0, 2, 1)
+    assert store.failure(bad)["attempts"] == 2
+
+
+@pytest.mark.parametrize("executor", ["local", "processes"])
+def test_what_a_user_can_mend_stops_the_sweep_with_its_own_sentence(executor, run, plan_trial):
+    stale = [plan_trial(seed=s, data="0" * 16) for s in range(2)]
+    with pytest.raises(InvalidValue, match="the data of 'cola' are .*; plan the trial again"):
+        run(stale, executor=executor, workers=1)
+
+
+def test_full_disk_stops_the_sweep(run, store, plan_trial, monkeypatch):
+    run([plan_trial(seed=9)])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StoreUnavailable, match="free some space"):
+        run([plan_trial(seed=s) for s in range(3)])
+    assert [p.suffix for p in store.folder.rglob("*") if p.is_file()] == [".json"]
+
+
+def test_unwritable_store_stops_before_the_first_trial(plan_trial, tiny_glue, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(finetune, "finetune", None)
+    with pytest.raises(StoreUnavailable):
+        sweep.run([plan_trial()], Store(tmp_path / "file"), data_dir=tiny_glue, progress=False)
+
+
+def test_wrong_settings_of_a_sweep(run):
+    with pytest.raises(UnknownName, match="unknown executor 'ray'; choose one of: local, processes"):
+        run([], executor="ray")
+    with pytest.raises(InvalidValue, match="0 workers cannot run anything"):
+        run([], workers=0)
+    assert run([], executor="processes").ran == 0
+
+
+def test_a_worker_that_dies_is_told_from_a_trial_that_fails(run, plan_trial, store):
+    def kill_one():
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.01)
+        os.kill(workers[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(CompanionError, match=r"a worker process died .*; run the same command again"):
+        run([plan_trial(seed=s) for s in range(4)], executor="processes", workers=2)
+    killer.join()
+    assert run([plan_trial(seed=s) for s in range(4)]).failed == 0
+
+
+# --- stopped from outside -------------------------------------------------------------------------------------------
+
+SWEEP = """
+import pickle, sys
+from pathlib import Path
+from companion import sweep
+from companion.cli import main
+from companion.errors import Interrupted
+from companion.store import Store
+
+if __name__ == "__main__":
+    trials, store, data, executor = pickle.loads(Path(sys.argv[1]).read_bytes())
+    try:
+        report = sweep.run(trials, Store(store), data_dir=data, executor=executor, workers=2, progress=False)
+    except Interrupted as error:
+        sys.exit(f"Interrupted: {error}")
+    print(report.ran, report.reused, report.failed)
+"""
+
+
+@pytest.fixture
+def start(tmp_path, store, tiny_glue):
+    """Start a sweep in a process group of its own; a function that waits for ``count`` stored results as well."""
+    script = tmp_path / "sweep_script.py"
+    script.write_text(SWEEP)
+    started = []
+
+    def go(trials, executor: str, wait_for: int = 0):
+        (tmp_path / "what").write_bytes(pickle.dumps((trials, store.folder, tiny_glue, executor)))
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "what")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        while wait_for and process.poll() is None and len(stored(store)) < wait_for:
+            time.sleep(0.005)
+        return process
+
+    yield go
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def stored(store: Store) -> list[Path]:
+    return list(store.folder.glob("[0-9a-f][0-9a-f]/*.json"))
+
+
+def group_of(process: subprocess.Popen) -> list[int]:
+    """Processes of the group that are still there, zombies aside."""
+    alive = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == process.pid and fields[0] != "Z":
+            alive.append(int(path.parent.name))
+    return alive
+
+
+def scores(store: Store) -> dict[str, tuple]:
+    return {r.trial.id: (r.outcome["score"], r.outcome["loss_curve"]) for r in store}
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(start, store, run, plan_trial, tmp_path, tiny_glue):
+    trials = [plan_trial(seed=s, epochs=40) for s in range(16)]
+    process = start(trials, "processes", wait_for=2)
+    os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while group_of(process):
+        assert time.monotonic() < deadline, "workers outlive the killed sweep"
+        time.sleep(0.05)
+    finished = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in stored(store)}
+    assert 2 <= len(finished) < 16
+
+    report = run(trials)
+    assert (report.ran, report.reused, report.failed) == (16 - len(finished), len(finished), 0)
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in finished} == finished
+    undisturbed = Store(tmp_path / "undisturbed")
+    sweep.run(trials, undisturbed, data_dir=tiny_glue, executor="local", progress=False)
+    assert scores(store) == scores(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", "processes"])
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM]], ids=["SIGINT", "SIGTERM"])
+def test_ctrl_c_and_sigterm_stop_a_sweep_with_a_sentence(executor, signals, start, store, plan_trial):
+    trials = [plan_trial(seed=s, epochs=40) for s in range(16)]
+    process = start(trials, executor, wait_for=2)
+    for number in signals:
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # a terminal's Ctrl-C goes to all
+    _, errors = process.communicate(timeout=60)
+    done = len(stored(store))
+    assert process.returncode == 1
+    assert errors == f"Interrupted: stopped with {done} of 16 trials stored; run the same command again to go on.\n"
+    assert 2 <= done < 16
+    assert group_of(process) == []
+    assert all(store.get(t) is None or store.get(t).trial == t for t in trials)
+
+
+def test_an_interrupted_local_sweep_says_how_far_it_came(run, store, plan_trial, monkeypatch):
+    real = finetune.finetune
+
+    def third_is_interrupted(trial, **options):
+        if trial.seed == 2:
+            raise KeyboardInterrupt
+        return real(trial, **options)
+
+    monkeypatch.setattr(finetune, "finetune", third_is_interrupted)
+    with pytest.raises(Interrupted, match="stopped with 2 of 4 trials stored; run the same command again to go on"):
+        run([plan_trial(seed=s) for s in range(4)])
+    assert not (store.folder / "failed").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_progress_is_text_where_papermill_waits(run, plan_trial, monkeypatch, capsys):
+    monkeypatch.setenv("COMPANION_PROGRESS", "text")
+    run([plan_trial(seed=s) for s in range(2)], progress=True)
+    shown = capsys.readouterr().err
+    assert "2/2" in shown
+    run([plan_trial(seed=s) for s in range(2)], progress=True)  # nothing to wait for
+    assert capsys.readouterr().err == ""
+
+
+def test_a_report_is_plain_data():
+    report = sweep.Report(ran=1, reused=2, failed=0, seconds=0.5)
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["reused"] == 2
