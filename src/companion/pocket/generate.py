@@ -12,6 +12,7 @@ Example = dict[str, str | int]
 
 TRAIN_SIZE = 8000
 DEV_SIZE = 1000
+NEAR_MISSES = 0.5  # share of unanswered questions whose sentence differs from an answer in one clue only
 NEGATION = 0.4  # share of clauses in labelled reviews that negate the opposite
 
 
@@ -30,12 +31,18 @@ def answering(rng: Random, lex: Lexicon, label: int) -> Example:
     f = grammar.fact(rng, lex)
     slot = rng.choice(grammar.slots(f))
     question = grammar.question(f, slot)
-    told = grammar.unanswering(rng, lex, f, slot) if label else f
-    facts = [told]
+    facts = [_off_topic(rng, lex, f, slot) if label else f]
     if rng.random() < 0.5:
         facts.append(grammar.fact(rng, lex))
         rng.shuffle(facts)
     return {"question": question, "sentence": grammar.statement(rng, tuple(facts)), "label": label}
+
+
+def _off_topic(rng: Random, lex: Lexicon, f: grammar.Fact, slot: str) -> grammar.Fact:
+    """A fact that does not answer: a near miss, or another fact that may share the person."""
+    if rng.random() < NEAR_MISSES:
+        return grammar.unanswering(rng, lex, f, slot)
+    return grammar.fact(rng, lex, agent=rng.choice((None, f.agent)))
 
 
 GENERATORS: dict[str, Callable[[Random, Lexicon, int], Example]] = {
