@@ -58,6 +58,8 @@ def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
                 kernel_name="python3",
                 progress_bar=False,
                 stderr_file=sys.stderr,
+                # A kernel's own log (how it is connected, how it was stopped) says nothing about the run.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
     except PapermillExecutionError as error:
         unfinished.unlink(missing_ok=True)

@@ -1,0 +1,386 @@
+"""The command line: every mistake ends in one line on stderr, names what was given, and leaves the store as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import TRAIN, result_of
+
+from companion import experiments, finetune, profiles
+from companion.cli import main
+from companion.store import Store
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    return tmp_path / "store"  # where COMPANION_STORE points as well
+
+
+@pytest.fixture
+def options(tiny_bert, tiny_glue, store):
+    """A function that writes the arguments of `companion trial`; None leaves an option out."""
+
+    def write(**changes) -> list[str]:
+        given = {"model": tiny_bert, "task": "cola", "train-size": 16, "data-dir": tiny_glue, "store": store}
+        given |= {"learning-rate": 1e-3, "batch-size": 8, "epochs": 1, **changes}
+        return ["trial", *(f"--{k}={v}" for k, v in given.items() if v is not None)]
+
+    return write
+
+
+@pytest.fixture
+def profile(tmp_path, tiny_bert, tiny_glue) -> Path:
+    """A profile file with a grid of eight small trials."""
+    shared = {"model": tiny_bert, "data_dir": str(tiny_glue), "tasks": ["cola"], "train_sizes": [16], "seeds": [0, 1]}
+    shared |= {"learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "max_length": 64, "published": "tiny"}
+    own = {"directions": ["suffix"], "preserved_layers": {"described": [0, 2, 4], "released": [2]}}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"about": "small", "shared": shared, "progressive": own}))
+    return path
+
+
+def files(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+def one_sentence(code: int, said, wanted: str) -> None:
+    assert code == 1
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("companion: ")
+    assert lines[0].endswith(".")
+    assert wanted in lines[0]
+
+
+# --- trial ----------------------------------------------------------------------------------------------------------
+
+
+def test_trial_as_json_twice(options, store, capsys, monkeypatch):
+    assert main([*options(reinit="2-3", protocol="released", seed=3), "--json"]) == 0
+    first = capsys.readouterr()
+    shown = json.loads(first.out)
+    assert first.err == ""
+    assert {"trial", "id", "metric", "score", "seconds", "provenance", "outcome"} <= shown.keys()
+    assert shown["trial"]["reinitialized"] == [2, 3]
+    assert shown["trial"]["protocol"] == "released"
+    assert shown["trial"]["seed"] == 3
+    assert shown["metric"] == "matthews"
+    assert [p.stem for p in files(store)] == [shown["id"]]
+    monkeypatch.setattr(finetune, "finetune", None)  # the second answer comes from the store
+    assert main([*options(reinit="3,2", protocol="released", seed=3), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_trial_run_again_elsewhere_has_the_same_score(options, capsys, tmp_path):
+    shown = []
+    for folder in ("one", "two"):
+        assert main([*options(store=tmp_path / folder, permute=1, epochs=2), "--json"]) == 0
+        shown.append(json.loads(capsys.readouterr().out))
+    assert shown[0]["id"] == shown[1]["id"]
+    assert shown[0]["score"] == shown[1]["score"]
+    assert shown[0]["outcome"]["loss_curve"] == shown[1]["outcome"]["loss_curve"]
+    assert sorted(shown[0]["trial"]["permutation"]) == [0, 1, 2, 3]
+
+
+def test_trial_in_words(options, store, capsys):
+    assert main(options(reinit="0-3")) == 0
+    text = capsys.readouterr().out
+    assert "on the dev split of cola (all, 16 examples, seed 0" in text
+    assert str(store) in text
+
+
+def test_hyperparameters_not_given_come_from_a_profile(options, capsys):
+    assert main([*options(**{"learning-rate": None, "batch-size": None, "epochs": None}), "--json"]) == 0
+    trial, paper = json.loads(capsys.readouterr().out)["trial"], profiles.load("paper").experiments["progressive"]
+    assert {k: trial[k] for k in ("learning_rate", "batch_size", "epochs")} == {
+        k: paper[k] for k in ("learning_rate", "batch_size", "epochs")
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"model": "nonesuch"}, "unknown model 'nonesuch'"),
+        ({"model": ""}, "''"),
+        ({"model": "/nonesuch"}, "unknown model '/nonesuch'"),
+        ({"model": "nonesuch/nonesuch"}, "'nonesuch/nonesuch' is not on this machine and the hub could not be reached"),
+        ({"model": "bert-base-uncased"}, "'bert-base-uncased' is not on this machine"),
+        ({"task": "nonesuch"}, "unknown task 'nonesuch'"),
+        ({"task": "rte", "data-dir": None}, "'rte' is not on this machine and the hub could not be reached"),
+        ({"task": "rte"}, "the train split of 'rte' is not at"),
+        ({"data-dir": "/nonesuch"}, "the train split of 'cola' is not at /nonesuch"),
+        ({"train-size": 0}, "train size 0 is not possible"),
+        ({"train-size": -5}, "train size -5 is not possible"),
+        ({"train-size": 10**9}, f"train size 1000000000 is not possible for 'cola'; choose from 1 to {TRAIN}"),
+        ({"learning-rate": 0}, "learning rate 0.0 is not possible"),
+        ({"learning-rate": -1e-3}, "learning rate -0.001 is not possible"),
+        ({"learning-rate": "nan"}, "learning rate nan is not possible"),
+        ({"learning-rate": "inf"}, "learning rate inf is not possible"),
+        ({"batch-size": 0}, "batch size 0 is not possible"),
+        ({"epochs": -1}, "epochs -1 is not possible"),
+        ({"seed": -1}, "seed -1 is not possible"),
+        ({"reinit": "99"}, "layer 99 does not exist"),
+        ({"reinit": ""}, "'' names no layers"),
+        ({"reinit": "a-b"}, "'a-b' names no layers"),
+        ({"reinit": "3-1"}, "'3-1' names no layers"),
+        ({"reinit": "2-4"}, "layer 4 does not exist"),
+        ({"permute": -1}, "permutation seed -1 is not possible"),
+        ({"permute": 2**32}, "permutation seed 4294967296 is not possible"),
+        ({"protocol": "paper", "reinit": "1"}, "unknown protocol 'paper'"),
+        ({"protocol": "paper"}, "unknown protocol 'paper'"),
+    ],
+    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_mistakes_in_a_trial(changes, wanted, options, store, capsys):
+    one_sentence(main(options(**changes)), capsys.readouterr(), wanted)
+    assert files(store) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trial"],
+        ["nonesuch"],
+        [],
+        ["trial", "--model", "m", "--task", "cola", "--train-size", "many"],
+        ["trial", "--model", "m", "--task", "cola", "--train-size", "8", "--reinit", "1", "--permute", "1"],
+        ["run", "--executor", "ray"],
+        ["run", "-p", "seeds"],
+    ],
+    ids=" ".join,
+)
+def test_mistakes_that_argparse_finds(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("damage", ["no weights", "truncated", "pickle"])
+def test_models_that_cannot_be_used(damage, options, tiny_bert, tmp_path, store, capsys):
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    else:
+        weights.rename(tmp_path / "away" if damage == "no weights" else folder / "pytorch_model.bin")
+    one_sentence(main(options(model=folder)), capsys.readouterr(), str(folder))
+    assert files(store) == []
+
+
+@pytest.mark.parametrize("damage", ["split", "column", "labels"])
+def test_data_that_cannot_be_used(damage, options, tiny_glue, tmp_path, store, capsys):
+    folder = shutil.copytree(tiny_glue, tmp_path / "glue")
+    path = folder / "cola" / "validation-00000-of-00001.parquet"
+    rows = pd.read_parquet(path)
+    if damage == "split":
+        path.unlink()
+    elif damage == "column":
+        rows.drop(columns="sentence").to_parquet(path)
+    else:
+        rows.assign(label=-1).to_parquet(path)
+    one_sentence(main(options(**{"data-dir": folder})), capsys.readouterr(), "the validation split of 'cola'")
+    assert files(store) == []
+
+
+def test_a_store_that_cannot_be_written(options, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    one_sentence(main(options(store=tmp_path / "file")), capsys.readouterr(), f"the store {tmp_path / 'file'} cannot")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_is_full(options, store, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    one_sentence(main(options()), capsys.readouterr(), "No space left on device")
+    assert files(store) == []
+
+
+def test_an_edited_result_is_set_aside_and_the_trial_run_again(options, store, capsys):
+    assert main([*options(), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    (path,) = files(store)
+    path.write_text(path.read_text().replace('"metric": "matthews"', '"metric": "accuracy"'))
+    assert main([*options(), "--json"]) == 0
+    again = capsys.readouterr()
+    assert again.err.startswith("warning: result file ")
+    assert len(again.err.splitlines()) == 1
+    assert json.loads(again.out)["score"] == first["score"]
+    assert sorted(p.parent.name for p in files(store)) == sorted([path.parent.name, "set-aside"])
+
+
+def test_ctrl_c_in_a_trial(options, store, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "finetune", interrupted)
+    assert main(options()) == 130
+    assert capsys.readouterr().err == "companion: interrupted; what was finished is stored.\n"
+    assert files(store) == []
+
+
+# --- run, status, results -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["run", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
+        (["run", "--profile", ""], "unknown profile ''"),
+        (["run", "--profile", "/nonesuch.yaml"], "unknown profile '/nonesuch.yaml'"),
+        (["run", "nonesuch"], "unknown experiment 'nonesuch'"),
+        (["run", "-p", "lerning_rate", "1"], "'lerning_rate'"),
+        (["run", "-p", "seeds", "[0"], "not readable YAML"),
+        (["book", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
+        (["status", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
+        (["results", "list", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
+        (["tune", "--profile", "nonesuch", "--rates", "1e-4"], "unknown profile 'nonesuch'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_in_other_commands(arguments, wanted, store, capsys):
+    one_sentence(main(arguments), capsys.readouterr(), wanted)
+    assert files(store) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("lerning_rate", "1", "'lerning_rate'"),
+        ("learning_rate", ".nan", "learning rate nan"),
+        ("learning_rate", "-1e-3", "learning rate -0.001"),
+        ("learning_rate", "fast", "learning rate 'fast'"),
+        ("tasks", "cola", "parameter 'tasks' is 'cola'; give a list"),
+        ("tasks", "[]", "parameter 'tasks' is []"),
+        ("tasks", "[mnli]", "unknown task 'mnli'"),
+        ("tasks", "[[cola]]", "unknown task ['cola']"),
+        ("train_sizes", "[0]", "train size 0"),
+        ("train_sizes", "[16, most]", "train size 'most'"),
+        ("train_sizes", "16", "parameter 'train_sizes' is 16"),
+        ("seeds", "[-1]", "seed -1"),
+        ("seeds", "3", "parameter 'seeds' is 3"),
+        ("epochs", "2.5", "epochs 2.5"),
+        ("batch_size", "many", "batch size 'many'"),
+        ("model", "7", "parameter 'model' is 7"),
+        ("data_dir", "7", "parameter 'data_dir' is 7"),
+        ("directions", "[up]", "unknown direction 'up'"),
+        ("directions", "suffix", "parameter 'directions' is 'suffix'"),
+        ("preserved_layers", "[0]", "parameter 'preserved_layers' is [0]"),
+        ("preserved_layers", "{described: [5]}", "5 preserved layers do not exist"),
+        ("preserved_layers", "{described: [-1]}", "-1 preserved layers do not exist"),
+        ("preserved_layers", "{described: [half]}", "'half' is not a number of layers"),
+        ("preserved_layers", "{described: []}", "parameter 'preserved_layers[described]' is []"),
+        ("preserved_layers", "{paper: all}", "unknown protocol 'paper'"),
+    ],
+)
+def test_wrong_parameters(key, value, wanted, profile, store, capsys):
+    code = main(["status", "--profile", str(profile), "-p", key, value])
+    one_sentence(code, capsys.readouterr(), wanted)
+    assert files(store) == []
+
+
+def test_numbers_may_be_written_as_in_python(profile, capsys):
+    assert main(["status", "--profile", str(profile), "-p", "learning_rate", "2e-5"]) == 0
+    assert "0 of 8 trials done, 8 missing, 0 failed" in capsys.readouterr().out
+
+
+def planned(profile: Path) -> list:
+    return experiments.plan("progressive", profiles.load(str(profile)).experiments["progressive"])
+
+
+def test_status_counts_what_is_done_missing_and_failed(profile, store, capsys):
+    trials = planned(profile)
+    assert len(trials) == 8
+    for trial in trials[:5]:
+        Store(store).put(result_of(trial, seconds=60.0))
+    Store(store).put_failure(trials[5], "cause")
+    assert main(["status", "--profile", str(profile)]) == 0
+    shown = capsys.readouterr().out
+    assert "progressive (tiny): 5 of 8 trials done, 2 missing, 1 failed; about 3 core-minutes left" in shown
+
+
+def test_status_of_a_store_that_is_a_file_says_nothing_is_done(profile, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["status", "--profile", str(profile), "--store", str(tmp_path / "file")]) == 0
+    said = capsys.readouterr()
+    assert "0 of 8 trials done" in said.out
+    assert said.err == ""
+
+
+def test_results_are_listed_and_exported(profile, store, tmp_path, capsys):
+    for seed, trial in enumerate(planned(profile)):
+        Store(store).put(result_of(trial, seed / 10))
+    assert main(["results", "list", "--profile", str(profile)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    for name in ("rows.csv", "rows.parquet"):
+        assert main(["results", "export", "--out", str(tmp_path / name), "--profile", str(profile)]) == 0
+    capsys.readouterr()
+    one, other = pd.read_csv(tmp_path / "rows.csv"), pd.read_parquet(tmp_path / "rows.parquet")
+    assert one["score"].tolist() == other["score"].tolist() == [seed / 10 for seed in range(8)]
+
+
+@pytest.mark.parametrize("out", ["rows.xlsx", "/nonesuch/rows.csv", "/nonesuch/rows.parquet", None])
+def test_export_to_impossible_places(out, profile, store, capsys):
+    Store(store).put(result_of(planned(profile)[0]))
+    code = main(["results", "export", "--profile", str(profile), *(["--out", out] if out else [])])
+    one_sentence(code, capsys.readouterr(), str(out))
+
+
+def test_results_of_an_empty_store(profile, store, capsys):
+    code = main(["results", "list", "--profile", str(profile)])
+    one_sentence(code, capsys.readouterr(), f"no trial of profile 'tiny' is stored in {store}; run it first")
+
+
+def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["doctor", "--store", str(tmp_path / "file")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("MISS  store: ") and "cannot be written" in line for line in lines)
+    assert any(line.startswith("ok    pocket tasks: data ") for line in lines)
+    assert any(line.startswith("-     GLUE data: no local folder given; set --data-dir") for line in lines)
+
+
+def test_doctor_reads_the_data_folder(tiny_glue, capsys):
+    main(["doctor", "--data-dir", str(tiny_glue)])
+    assert f"ok    GLUE data: cola {TRAIN} + " in capsys.readouterr().out
+
+
+# --- as a program ---------------------------------------------------------------------------------------------------
+
+
+def companion(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "companion", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def test_a_mistake_through_the_real_command():
+    done = companion("trial", "--model", "nonesuch", "--task", "cola", "--train-size", "8")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("companion: unknown model 'nonesuch'; ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_and_version_are_quick_to_import():
+    """They import no torch: a mistyped option should not take seconds."""
+    code = "import sys, companion.cli as c\ntry: c.main(['run', '--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'pandas', 'transformers'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--profile" in done.stdout
+
+
+def test_version():
+    import companion as package
+
+    assert companion("--version").stdout == f"companion {package.__version__}\n"
