@@ -259,7 +259,7 @@ def test_mistakes_in_other_commands(arguments, wanted, store, capsys):
     [
         ("lerning_rate", "1", "'lerning_rate'"),
         ("learning_rate", ".nan", "learning rate nan"),
-        ("learning_rate", "-1e-3", "learning rate -0.001"),
+        ("learning_rate", "-0.001", "learning rate -0.001"),
         ("learning_rate", "fast", "learning rate 'fast'"),
         ("tasks", "cola", "parameter 'tasks' is 'cola'; give a list"),
         ("tasks", "[]", "parameter 'tasks' is []"),

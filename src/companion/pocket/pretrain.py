@@ -250,7 +250,7 @@ def _publish(out: Path, model: BertForPreTraining, log: list[dict], recipe: Reci
     build_tokenizer().save_pretrained(out)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     with open(out / "training_log.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, log[0].keys())
+        writer = csv.DictWriter(file, log[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(log)
     with open(out / "model.safetensors", "rb") as file:

@@ -1,0 +1,83 @@
+"""Profiles: those that ship, those of one's own, and what is wrong with the rest."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from companion import notebooks, profiles
+from companion.errors import InvalidValue, UnknownName
+from companion.experiments import EXPERIMENTS
+from companion.protocols import PROTOCOLS
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_shipped_profiles_fit_their_notebooks(name):
+    profile = profiles.load(name)
+    assert profile.name == name
+    assert profile.about.endswith(".")
+    for experiment, parameters in profile.experiments.items():
+        notebooks.check_parameters(experiment, parameters)
+        # every parameter is given, so that a profile does not follow another one's defaults by accident
+        missing = set(notebooks.parameters(experiment)) - set(parameters)
+        assert missing == {"data_dir", "store", "rerun", "executor"}
+        assert set(parameters["preserved_layers"]) <= set(PROTOCOLS)
+
+
+def test_the_papers_own_settings():
+    paper = profiles.load("paper").experiments["progressive"]
+    assert paper["model"] == "bert-base-uncased"
+    assert (paper["learning_rate"], paper["batch_size"], paper["epochs"], paper["max_length"]) == (2e-5, 8, 3, 128)
+    assert paper["preserved_layers"] == {"described": "all", "released": "all"}
+
+
+def write(tmp_path, content, name="own.yaml"):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+def test_a_profile_of_ones_own(tmp_path):
+    content = {"about": " mine ", "shared": {"seeds": [0], "epochs": 1}, "progressive": {"epochs": 2}}
+    profile = profiles.load(write(tmp_path, content))
+    assert (profile.name, profile.about) == ("own", "mine")
+    assert profile.experiments == {"progressive": {"seeds": [0], "epochs": 2, "profile": "own"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        ("{", InvalidValue, "is not readable YAML"),
+        ("- 1\n", InvalidValue, "is not a mapping"),
+        ("", InvalidValue, "is not a mapping"),
+        ({"shared": {"seeds": [0]}}, InvalidValue, f"has no experiment; add a section: {', '.join(EXPERIMENTS)}"),
+        ({"progressive": [1]}, InvalidValue, "section 'progressive' of profile .* is not a mapping"),
+        ({"progressive": {1: 2}}, InvalidValue, "section 'progressive' of profile .* is not a mapping"),
+        ({"progresive": {}}, UnknownName, "'progresive'; choose one of: about, shared, progressive"),
+    ],
+)
+def test_profiles_that_are_wrong(tmp_path, content, error, said):
+    with pytest.raises(error, match=said):
+        profiles.load(write(tmp_path, content))
+
+
+def test_profiles_that_are_not_there(tmp_path):
+    with pytest.raises(UnknownName, match="unknown profile 'nonesuch'; choose one of: minilm"):
+        profiles.load("nonesuch")
+    with pytest.raises(UnknownName, match="unknown profile"):
+        profiles.load(str(tmp_path / "own.yaml"))
+    with pytest.raises(InvalidValue, match="is not readable YAML"):
+        path = tmp_path / "bytes.yml"
+        path.write_bytes(b"\xff\xfe")
+        profiles.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2e-5", 2e-5), ("2.0e-5", 2e-5), ("-1E3", -1000.0), ("12", 12), ("[1e-4, 3]", [1e-4, 3]), ("2e5x", "2e5x"),
+     ("true", True), ("suffix", "suffix"), ("{described: all}", {"described": "all"})],
+)  # fmt: skip
+def test_values_are_read_as_one_would_write_them(text, value):
+    read = profiles.read_yaml(text)
+    assert read == value
+    assert type(read) is type(value)

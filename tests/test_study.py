@@ -1,0 +1,123 @@
+"""What a notebook asks for: its parameters checked, its trials run or read, its tables."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import result_of
+
+from companion import comparisons, experiments, finetune, study, table
+from companion.errors import InvalidValue, StoreUnavailable, UnknownName
+from companion.store import Store
+
+
+@pytest.fixture
+def parameters(tiny_bert, tiny_glue, tmp_path) -> dict:
+    shared = {"model": tiny_bert, "data_dir": str(tiny_glue), "tasks": ["cola"], "train_sizes": [16], "seeds": [0, 1, 2]}
+    shared |= {"learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "max_length": 64, "directions": ["suffix"]}
+    running = {"profile": "tiny", "published": "tiny", "store": "", "rerun": False, "executor": "local"}
+    return {**shared, **running, "preserved_layers": {"described": [0, 4]}}
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """A function that publishes results as profile ``tiny``, away from the checkout."""
+    real = table.published_or_empty
+    monkeypatch.setattr(table, "published_or_empty", lambda profile: real(profile, tmp_path / "results"))
+
+    def go(results) -> None:
+        rows = table.tidy(results, experiment="progressive", profile="tiny")
+        table.publish(rows, "tiny", tmp_path / "results")
+
+    return go
+
+
+def planned(parameters) -> list:
+    return experiments.plan("progressive", parameters)
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def namespace(parameters, **extra) -> dict:
+    """A notebook's variables after its parameters cells: also what the kernel and the notebook's imports put there."""
+    kernel = {"__name__": "__main__", "_": "", "_i1": "x", "In": [""], "Out": {}, "get_ipython": print, "exit": print}
+    return {**kernel, "conduct": study.conduct, **parameters, **extra}
+
+
+def test_parameters_are_picked_out_of_a_notebooks_variables(parameters):
+    assert study.read_parameters("progressive", namespace(parameters)) == parameters
+
+
+def test_a_misspelt_parameter_is_an_error(parameters):
+    with pytest.raises(UnknownName, match="unknown parameter 'sedes'; choose one of: "):
+        study.read_parameters("progressive", namespace(parameters, sedes=[1]))
+
+
+def test_a_parameter_left_out_is_an_error(parameters):
+    del parameters["seeds"]
+    with pytest.raises(InvalidValue, match="parameter 'seeds' is missing"):
+        study.read_parameters("progressive", namespace(parameters))
+
+
+@pytest.mark.parametrize(("name", "value"), [("rerun", "no"), ("rerun", 1), ("store", None), ("profile", 3)])
+def test_a_parameter_of_the_wrong_type_is_an_error(parameters, name, value):
+    with pytest.raises(InvalidValue, match=f"parameter '{name}' is {value!r}; give a "):
+        study.read_parameters("progressive", namespace({**parameters, name: value}))
+
+
+# --- running and reading --------------------------------------------------------------------------------------------
+
+
+def test_rerun_runs_what_is_missing_and_no_rerun_runs_nothing(parameters, tmp_path, publish, monkeypatch):
+    Store(tmp_path / "store").put(result_of(planned(parameters)[0], score=0.125, metric="matthews"))
+    first = study.conduct("progressive", {**parameters, "rerun": True})
+    assert (first.report.ran, first.report.reused) == (5, 1)
+    assert len(first.this_run) == 6
+    assert first.this_run["score"].iloc[0] == 0.125
+    monkeypatch.setattr(finetune, "finetune", None)
+    second = study.conduct("progressive", parameters)
+    assert second.report is None
+    assert second.this_run.equals(first.this_run)
+    assert second.table.equals(first.this_run)
+
+
+def test_trials_outside_the_plan_are_not_shown(parameters, tmp_path, publish):
+    for trial in planned({**parameters, "seeds": [0, 7]}):
+        Store(tmp_path / "store").put(result_of(trial))
+    shown = study.conduct("progressive", parameters)
+    assert shown.this_run["seed"].tolist() == [0, 0]
+
+
+def test_nothing_stored_and_nothing_published_is_an_error(parameters, publish):
+    with pytest.raises(StoreUnavailable, match="no trial of 'progressive' is stored in .* set rerun to True"):
+        study.conduct("progressive", parameters)
+
+
+def test_published_trials_alone_are_shown(parameters, publish):
+    publish(map(result_of, planned(parameters)))
+    shown = study.conduct("progressive", parameters)
+    assert shown.this_run.empty
+    assert len(shown.table) == len(shown.published) == 6
+
+
+def test_each_trial_is_in_the_table_once(parameters, tmp_path, publish):
+    trials = planned(parameters)
+    publish(result_of(t, 0.5) for t in trials[:4])
+    for trial in trials[2:]:
+        Store(tmp_path / "store").put(result_of(trial, 0.5))
+    shown = study.conduct("progressive", parameters)
+    assert (len(shown.published), len(shown.this_run), len(shown.table)) == (4, 4, 6)
+    assert sorted(shown.table["trial_id"]) == sorted(t.id for t in trials)
+    found = comparisons.agreement(shown.this_run, shown.published)
+    assert (found.same_trials, found.equal) == (2, 2)
+
+
+def test_a_tweaked_run_beside_the_published_trials_can_still_be_compared(parameters, tmp_path, publish):
+    """A reader changes the learning rate: same seeds, same settings otherwise. The page must still come out."""
+    publish(map(result_of, planned(parameters)))
+    tweaked = {**parameters, "learning_rate": 5e-4}
+    for trial in planned(tweaked):
+        Store(tmp_path / "store").put(result_of(trial))
+    shown = study.conduct("progressive", tweaked)
+    assert len(shown.table) == 12
+    assert comparisons.benefit(shown.table)["n"].tolist() == [3, 3]
