@@ -112,12 +112,22 @@ def test_each_trial_is_in_the_table_once(parameters, tmp_path, publish):
     assert (found.same_trials, found.equal) == (2, 2)
 
 
-def test_a_tweaked_run_beside_the_published_trials_can_still_be_compared(parameters, tmp_path, publish):
-    """A reader changes the learning rate: same seeds, same settings otherwise. The page must still come out."""
-    publish(map(result_of, planned(parameters)))
-    tweaked = {**parameters, "learning_rate": 5e-4}
+@pytest.mark.parametrize("tweak", [{"learning_rate": 5e-4}, {"batch_size": 4}, {"epochs": 2}, {"max_length": 32}])
+def test_a_tweaked_run_is_never_averaged_with_the_published_trials(tweak, parameters, tmp_path, publish):
+    publish(result_of(t, 0.5) for t in planned(parameters))
+    tweaked = {**parameters, **tweak, "train_sizes": [8, 16]}
     for trial in planned(tweaked):
-        Store(tmp_path / "store").put(result_of(trial))
+        Store(tmp_path / "store").put(result_of(trial, 0.9))
     shown = study.conduct("progressive", tweaked)
-    assert len(shown.table) == 12
+    assert len(shown.this_run) == 12
+    # at 16 examples the published rows, at 8 (where nothing is published) this run's
+    assert shown.table.groupby("train_size")["score"].unique().map(list).to_dict() == {8: [0.9], 16: [0.5]}
     assert comparisons.benefit(shown.table)["n"].tolist() == [3, 3]
+
+
+def test_further_seeds_of_the_same_settings_are_averaged_with_the_published_trials(parameters, tmp_path, publish):
+    publish(map(result_of, planned(parameters)))
+    for trial in planned({**parameters, "seeds": [3, 4]}):
+        Store(tmp_path / "store").put(result_of(trial))
+    shown = study.conduct("progressive", {**parameters, "seeds": [3, 4]})
+    assert comparisons.benefit(shown.table)["n"].tolist() == [5]

@@ -17,6 +17,7 @@ from companion.trial import Trial
 
 # Parameters that every notebook takes besides its experiment's: they decide where and whether trials run, not which.
 RUNNING: dict[str, type] = {"profile": str, "published": str, "store": str, "rerun": bool, "executor": str}
+MADE_WITH = ["model", "weights", "data", "learning_rate", "batch_size", "epochs", "max_length"]
 _KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
@@ -32,9 +33,14 @@ class Study:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Published rows, and rows of this run whose trials are not published."""
-        extra = self.this_run[~self.this_run["trial_id"].isin(self.published["trial_id"])]
-        return pd.concat([self.published, extra], ignore_index=True)
+        """Published rows, and rows of this run that add seeds, layers, train sizes or tasks to them.
+
+        Where this run differs in model, weights, data or hyperparameters from what is published for a task and train
+        size, its rows are left out (they are in ``this_run``): a mean over both would be of neither.
+        """
+        both = pd.concat([self.published, self.this_run], ignore_index=True).drop_duplicates("trial_id")
+        first = both.groupby(["task", "train_size"])[MADE_WITH].transform("first")
+        return both[(both[MADE_WITH] == first).all(axis=1)].reset_index(drop=True)
 
 
 def read_parameters(experiment: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,162 @@
+"""The notebook through papermill on a tiny grid, and what stops it; `companion run` killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from conftest import ROOT, needs_notebook_tables
+
+from companion import experiments, notebooks, profiles, table
+from companion.cli import main
+from companion.errors import NotebookFailed, UnknownName
+from companion.store import Store
+
+
+@pytest.fixture
+def parameters(tiny_bert, tiny_glue, tmp_path) -> dict:
+    shared = {"model": tiny_bert, "data_dir": str(tiny_glue), "tasks": ["cola"], "train_sizes": [16, 32], "seeds": [0, 1]}
+    shared |= {"learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "max_length": 64, "directions": ["suffix"]}
+    running = {"profile": "tiny", "published": "tiny", "store": str(tmp_path / "store"), "executor": "local"}
+    return {**shared, **running, "preserved_layers": {"described": [0, 2, 4], "released": [0]}}
+
+
+def texts(page: Path) -> str:
+    """Everything an executed notebook shows."""
+    cells = nbformat.read(page, 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return json.dumps([output.get("data") or output.get("text", "") for output in outputs])
+
+
+# --- the committed notebooks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_committed_notebooks_are_stripped_and_describe_their_parameters(path):
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert path.stem in experiments.EXPERIMENTS
+    found = notebooks.parameters(path.stem)
+    assert all(parameter["help"] and parameter["inferred_type_name"] != "None" for parameter in found.values())
+
+
+def test_a_notebooks_defaults_are_those_of_the_quick_profile():
+    quick = profiles.load("pocket-quick").experiments["progressive"]
+    defaults = {n: yaml.safe_load(p["default"]) for n, p in notebooks.parameters("progressive").items()}
+    defaults["learning_rate"] = float(defaults["learning_rate"])
+    assert {name: defaults[name] for name in quick} == quick
+
+
+# --- executed -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@needs_notebook_tables
+def test_a_run_and_then_a_page_from_stored_results_alone(parameters, tmp_path, capfd):
+    store, page = Store(tmp_path / "store"), tmp_path / "page.ipynb"
+    assert notebooks.execute("progressive", {**parameters, "rerun": True}, page) == page
+    stored = {r.trial.id: r.provenance["finished_at"] for r in store}
+    assert len(stored) == 2 * 2 * 4
+    assert "16/16" in capfd.readouterr().err  # the progress bar reaches the terminal that waits
+    shown = texts(page)
+    assert "This run has 16 trials; nothing is published for its profile" in shown
+    assert "What all pretrained layers together are worth" in shown
+    assert str(tmp_path) not in shown.replace(parameters["model"], "")
+
+    again = tmp_path / "again.ipynb"
+    notebooks.execute("progressive", {**parameters, "rerun": False}, again)
+    assert {r.trial.id: r.provenance["finished_at"] for r in store} == stored
+    assert "trials: " not in texts(again)  # no progress bar on a published page
+    assert sorted(p.name for p in tmp_path.glob("*.ipynb")) == ["again.ipynb", "page.ipynb"]
+    assert not list(tmp_path.glob(".*.ipynb"))
+
+
+def test_an_unknown_parameter_stops_before_the_kernel_starts(parameters, tmp_path):
+    with pytest.raises(UnknownName, match="unknown parameter of notebook 'progressive': 'sedes'; choose one of: "):
+        notebooks.execute("progressive", {**parameters, "sedes": [0]}, tmp_path / "page.ipynb")
+    assert not list(tmp_path.glob("*.ipynb"))
+
+
+@pytest.mark.slow
+def test_a_wrong_type_ends_in_the_notebooks_own_sentence_and_leaves_no_page(parameters, tmp_path):
+    page = tmp_path / "page.ipynb"
+    page.write_text("the page of an earlier run")
+    with pytest.raises(NotebookFailed) as caught:
+        notebooks.execute("progressive", {**parameters, "rerun": "no"}, page)
+    assert str(caught.value) == "notebook 'progressive': parameter 'rerun' is 'no'; give a bool."
+    assert page.read_text() == "the page of an earlier run"
+    assert [p.name for p in tmp_path.iterdir()] == ["page.ipynb"]
+
+
+def test_unknown_notebook():
+    with pytest.raises(UnknownName, match="unknown experiment 'nonesuch'"):
+        notebooks.path("nonesuch")
+
+
+def test_a_notebook_that_stops_with_a_bug_is_named(tmp_path, monkeypatch):
+    cell = nbformat.v4.new_code_cell("x: int = 1  # a number", metadata={"tags": ["parameters"]})
+    broken = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("1 / (x - 1)")])
+    broken.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(broken, tmp_path / "broken.ipynb")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    with pytest.raises(NotebookFailed, match="notebook 'broken' stopped with ZeroDivisionError: division by zero"):
+        notebooks.execute("broken", {"x": 1}, tmp_path / "out" / "page.ipynb")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert notebooks.execute("broken", {"x": 2}, tmp_path / "out" / "page.ipynb").is_file()
+
+
+# --- `companion run`, killed ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def profile(parameters, tmp_path) -> Path:
+    own = {k: v for k, v in parameters.items() if k not in ("profile", "store", "executor")}
+    own |= {"seeds": list(range(12)), "train_sizes": [48], "epochs": 20, "preserved_layers": {"described": [0, 4]}}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"about": "small", "progressive": own}))
+    return path
+
+
+def stored(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.glob("[0-9a-f][0-9a-f]/*.json")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_companion_run_stopped_in_the_middle_goes_on_where_it_was(number, profile, tmp_path, capfd):
+    folder = tmp_path / "store"
+    command = [sys.executable, "-m", "companion", "run", "--profile", str(profile), "--store", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and len(stored(folder)) < 2:
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert process.stderr.read().splitlines()[-1].startswith("companion: ")
+    quiet_since, before = time.monotonic(), stored(folder)
+    while time.monotonic() - quiet_since < 3:  # the kernel and its workers end by themselves
+        time.sleep(0.2)
+        if (now := stored(folder)) != before:
+            quiet_since, before = time.monotonic(), now
+    assert 2 <= len(before) < 24, "the run was not stopped in the middle"
+
+    code = main(["run", "--profile", str(profile), "--store", str(folder), "--executor", "local"])
+    assert code == (0 if "minilm" in table.published_profiles() else 1)
+    assert {path: when for path, when in stored(folder).items() if path in before} == before
+    planned = experiments.plan("progressive", profiles.load(str(profile)).experiments["progressive"])
+    assert {r.trial for r in Store(folder)} == set(planned)
+    assert os.path.isdir(folder)
