@@ -37,15 +37,14 @@ def tuning() -> str:
     parts = []
     for path in sorted(RESULTS.glob("tuning-*.csv")):
         scores = pd.read_csv(path)
-        label = [
-            f"{task} ({METRIC_TITLES[metric]})" for task, metric in zip(scores["task"], scores["metric"], strict=True)
-        ]
-        means = scores.assign(task=label).pivot_table("score", "learning_rate", ["task", "train_size"], sort=False)
-        means.columns = [f"{task}, {size:,} examples" for task, size in means.columns]
-        means["mean"] = means.mean(axis=1)
-        best = means["mean"].idxmax()
-        shown = means.round(3).reset_index().rename(columns={"learning_rate": "learning rate"})
-        shown["learning rate"] = [f"{rate:g}" for rate in shown["learning rate"]]
+        label = scores["task"] + " (" + scores["metric"].map(METRIC_TITLES) + ")"
+        rows = ["task", "training examples"]
+        named = scores.assign(task=label).rename(columns={"train_size": rows[1]})
+        means = named.pivot_table("score", rows, "learning_rate", sort=False)
+        best = means.mean().idxmax()
+        means.loc[("mean", ""), :] = means.mean()
+        means.columns = [f"{rate:g}" for rate in means.columns]
+        shown = means.map("{:.3f}".format).reset_index()
         name = path.stem.removeprefix("tuning-")
         seeds = ", ".join(map(str, sorted(scores["seed"].unique())))
         parts.append(

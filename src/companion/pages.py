@@ -109,5 +109,5 @@ def _trend(rows: pd.DataFrame) -> str:
         return text + "."
     peak, last = rows.loc[rows["mean"].idxmax()], rows.loc[rows["train_size"].idxmax()]
     if peak["train_size"] == last["train_size"]:
-        return text + "; the benefit is largest at the largest size."
-    return text + f"; the benefit is largest at {peak['train_size']:,} and smaller with all of {last['train_size']:,}."
+        return text + "; the mean benefit is largest at the largest size."
+    return text + f"; the mean benefit is largest at {peak['train_size']:,}, smaller at {last['train_size']:,}."
