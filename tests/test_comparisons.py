@@ -85,7 +85,14 @@ def test_other_weights_are_compared_in_the_mean():
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 2e-3}, {"batch_size": 4}, {"epochs": 2}, {"max_length": 64}, {"train_size": 17}, {"task": "sst2"}],
+    [
+        {"learning_rate": 2e-3},
+        {"batch_size": 4},
+        {"epochs": 2},
+        {"max_length": 64},
+        {"train_size": 17},
+        {"task": "sst2"},
+    ],
 )  # fmt: skip
 def test_other_hyperparameters_are_not_compared(change):
     found = comparisons.agreement(rows(*INTACT, **change), rows(*INTACT))

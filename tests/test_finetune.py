@@ -1,4 +1,4 @@
-"""One fine-tuning trial against an independent loop, its repeatability, and what becomes of a loss that is not finite."""
+"""One fine-tuning trial against an independent loop, its repeatability, and a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -291,14 +291,20 @@ def test_a_trial_of_other_weights_or_data_is_not_run(plan_trial, tiny_glue):
 
 
 def test_more_examples_than_there_are_is_an_error(plan_trial, tiny_glue):
-    with pytest.raises(InvalidValue, match=f"train size {TRAIN + 1} is not possible for 'cola'; choose from 1 to {TRAIN}"):
+    with pytest.raises(
+        InvalidValue, match=f"train size {TRAIN + 1} is not possible for 'cola'; choose from 1 to {TRAIN}"
+    ):
         finetune.finetune(plan_trial(train_size=TRAIN + 1), data_dir=tiny_glue)
 
 
 def test_results_can_be_tabulated(plan_trial):
     from companion import table
 
-    trials = [plan_trial(), plan_trial(reinitialized=(1, 2, 3), protocol="released"), plan_trial(permutation=(3, 2, 1, 0))]
+    trials = [
+        plan_trial(),
+        plan_trial(reinitialized=(1, 2, 3), protocol="released"),
+        plan_trial(permutation=(3, 2, 1, 0)),
+    ]
     rows = table.tidy(map(result_of, trials), experiment="progressive", profile="p")
     assert list(rows.columns) == list(table.COLUMNS)
     assert rows["kind"].tolist() == ["intact", "suffix", "permuted"]

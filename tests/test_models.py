@@ -256,13 +256,17 @@ def test_unusable_folders_end_in_a_sentence(damage, said, tiny_bert, tmp_path):
 
 @pytest.mark.parametrize("name", ["nonesuch", "./nonesuch", "/nonesuch/model", "a/b/c", "~/nonesuch"])
 def test_unknown_names(name):
-    with pytest.raises(ModelUnavailable, match="unknown model .*; name one of pocket-bert, minilm-l6, bert-base-uncased"):
+    with pytest.raises(
+        ModelUnavailable, match="unknown model .*; name one of pocket-bert, minilm-l6, bert-base-uncased"
+    ):
         models.find(name)
 
 
 @pytest.mark.parametrize("name", ["nonesuch/nonesuch", "bert-base-uncased", "not a/valid id"])
 def test_no_hub_within_reach(name):
-    with pytest.raises(ModelUnavailable, match=f"model '{name}' is not on this machine and the hub could not be reached"):
+    with pytest.raises(
+        ModelUnavailable, match=f"model '{name}' is not on this machine and the hub could not be reached"
+    ):
         models.find(name)
 
 

@@ -23,7 +23,13 @@ from companion.store import Store
 
 @pytest.fixture
 def parameters(tiny_bert, tiny_glue, tmp_path) -> dict:
-    shared = {"model": tiny_bert, "data_dir": str(tiny_glue), "tasks": ["cola"], "train_sizes": [16, 32], "seeds": [0, 1]}
+    shared = {
+        "model": tiny_bert,
+        "data_dir": str(tiny_glue),
+        "tasks": ["cola"],
+        "train_sizes": [16, 32],
+        "seeds": [0, 1],
+    }
     shared |= {"learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "max_length": 64, "directions": ["suffix"]}
     running = {"profile": "tiny", "published": "tiny", "store": str(tmp_path / "store"), "executor": "local"}
     return {**shared, **running, "preserved_layers": {"described": [0, 2, 4], "released": [0]}}

@@ -12,7 +12,13 @@ from companion.store import Store
 
 @pytest.fixture
 def parameters(tiny_bert, tiny_glue, tmp_path) -> dict:
-    shared = {"model": tiny_bert, "data_dir": str(tiny_glue), "tasks": ["cola"], "train_sizes": [16], "seeds": [0, 1, 2]}
+    shared = {
+        "model": tiny_bert,
+        "data_dir": str(tiny_glue),
+        "tasks": ["cola"],
+        "train_sizes": [16],
+        "seeds": [0, 1, 2],
+    }
     shared |= {"learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "max_length": 64, "directions": ["suffix"]}
     running = {"profile": "tiny", "published": "tiny", "store": "", "rerun": False, "executor": "local"}
     return {**shared, **running, "preserved_layers": {"described": [0, 4]}}

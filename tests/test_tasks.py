@@ -110,7 +110,9 @@ def test_unknown_task():
 
 
 def test_no_hub_within_reach():
-    with pytest.raises(DataUnavailable, match="GLUE task 'rte' is not on this machine and the hub could not be reached"):
+    with pytest.raises(
+        DataUnavailable, match="GLUE task 'rte' is not on this machine and the hub could not be reached"
+    ):
         tasks.load("rte")
 
 
@@ -149,7 +151,9 @@ def test_a_split_without_rows(tmp_path):
 def test_a_missing_split(tmp_path, missing):
     for split in {"train", "validation"} - {missing}:
         write_split(tmp_path, "cola", split, GOOD)
-    with pytest.raises(DataUnavailable, match=f"the {missing} split of 'cola' is not at .*; give the folder that holds"):
+    with pytest.raises(
+        DataUnavailable, match=f"the {missing} split of 'cola' is not at .*; give the folder that holds"
+    ):
         tasks.load("cola", tmp_path)
 
 

@@ -139,7 +139,9 @@ def test_layers_as_text_by_hand():
     assert parse_layers(" 5-6, 0 ,2,5") == (0, 2, 5, 6)
 
 
-@pytest.mark.parametrize("text", ["", " ", ",", "a", "1,", "-1", "3-1", "8-", "1-2-3", "0.5", "0-99999", "0-" + "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", " ", ",", "a", "1,", "-1", "3-1", "8-", "1-2-3", "0.5", "0-99999", "0-" + "9" * 30]
+)
 def test_text_that_names_no_layers(text):
     with pytest.raises(InvalidValue, match="names no layers; write 0-based layers and ranges"):
         parse_layers(text)
