@@ -1,202 +1,336 @@
-"""The generated fragment, its tasks, the pretraining run, and the weights that ship with the repository."""
+"""The generated fragment: labels against rules read off the sentences alone; and the model pretrained on it."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
-import hashlib
 import json
-from random import Random
+import re
+from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoTokenizer, BertForPreTraining
+from conftest import ROOT, needs_pocket
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 
-from companion.paths import MODELS
-from companion.pocket import corpus, generate, grammar, pretrain
-from companion.pocket.lexicon import FULL, SPECIAL, for_dev, for_training, past, plural, third_person, vocabulary
+from companion import finetune, models, table, tasks
+from companion.pocket import corpus, generate, lexicon, pretrain
+from companion.trial import Trial
 
-SHIPPED = MODELS / "pocket-bert"
-TASKS = list(generate.GENERATORS)
-
-
-def texts(example: dict) -> list[str]:
-    return [value for value in example.values() if isinstance(value, str)]
+TASKS = tuple(generate.GENERATORS)
+FULL = lexicon.FULL
 
 
-@pytest.mark.parametrize(
-    ("function", "word", "form"),
-    [
-        (plural, "dog", "dogs"),
-        (plural, "box", "boxes"),
-        (plural, "watch", "watches"),
-        (third_person, "carry", "carries"),
-        (third_person, "play", "plays"),
-        (past, "admire", "admired"),
-        (past, "carry", "carried"),
-        (past, "bark", "barked"),
-    ],
-)
-def test_inflection(function, word, form):
-    assert function(word) == form
+@pytest.fixture(scope="module")
+def data() -> dict[str, tuple[list[dict], list[dict]]]:
+    return {name: generate.examples(name) for name in TASKS}
+
+
+def text_of(example: dict) -> tuple[str, ...]:
+    return tuple(value for key, value in example.items() if key not in ("label", "idx"))
+
+
+# --- the three tasks as data sets -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_examples_are_balanced_distinct_and_reproducible(task):
-    train, dev = generate.examples(task)
+def test_examples_are_balanced_numbered_and_never_repeated(task, data):
+    train, dev = data[task]
     assert (len(train), len(dev)) == (8000, 1000)
-    assert sum(e["label"] for e in train) == 4000
-    assert sum(e["label"] for e in dev) == 500
-    assert len({tuple(texts(e)) for e in train + dev}) == 9000
-    assert (train, dev) == generate.examples(task)
-    assert train != generate.examples(task, "tuning")[0]
+    for split in (train, dev):
+        assert Counter(e["label"] for e in split) == {0: len(split) / 2, 1: len(split) / 2}
+        assert [e["idx"] for e in split] == list(range(len(split)))
+    assert len({text_of(e) for e in train + dev}) == len(train) + len(dev)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_word_is_in_the_vocabulary_and_every_text_fits(task):
-    known = set(vocabulary())
-    for example in [e for split in generate.examples(task) for e in split]:
-        words = " ".join(texts(example)).split()
-        assert known.issuperset(words)
-        assert len(words) + len(texts(example)) + 1 <= 64  # what the pocket profiles allow
+def test_examples_are_a_function_of_the_pool_alone(task, data):
+    assert generate.examples(task) == data[task]
+    other = {text_of(e) for e in generate.examples(task, "tuning")[1]}
+    assert len(other & {text_of(e) for e in data[task][1]}) < 200
 
 
-def test_dev_reviews_are_about_adjectives_no_training_review_has():
-    train, dev = generate.examples("pocket-sst2")
-    polar = set(FULL.positive) | set(FULL.negative)
-    seen = {w for e in train for w in e["sentence"].split()} & polar
-    asked = {w for e in dev for w in e["sentence"].split()} & polar
-    assert asked
-    assert seen.isdisjoint(asked)
-    assert set(for_training().positive) | set(for_dev().positive) == set(FULL.positive)
+@pytest.mark.parametrize("task", TASKS)
+def test_columns_are_those_of_the_namesake_on_the_hub(task, data):
+    texts = ["question", "sentence"] if task == "pocket-qnli" else ["sentence"]
+    assert list(data[task][0][0]) == [*texts, "label", "idx"]
+    assert tasks.task(task).texts == tuple(texts)
+    assert tasks.task(task).metric == tasks.task(task.removeprefix("pocket-")).metric
 
 
-def test_half_of_the_simple_verdicts_would_mislead_a_count_of_adjectives():
-    """Negation turns a good share of single-clause reviews around: an adjective's polarity is not the label."""
-    turned = [
-        any(w in FULL.negative for w in words) == bool(e["label"])
-        for e in generate.examples("pocket-sst2")[0]
-        if "," not in (words := e["sentence"].split())
-    ]
-    assert 0.35 < sum(turned) / len(turned) < 0.45
+@pytest.mark.parametrize("task", TASKS)
+def test_every_word_is_in_the_vocabulary(task, data):
+    known = set(lexicon.vocabulary())
+    used = {word for split in data[task] for e in split for text in text_of(e) for word in text.split()}
+    assert used <= known
 
 
-def test_ever_needs_no_on_the_subject_itself():
-    sentences = [(e["sentence"].split(), e["label"]) for e in generate.examples("pocket-cola")[0]]
-    polarity = [(words, label) for words, label in sentences if "ever" in words]
-    assert len(polarity) > 500
-    assert all((words[0] == "no") == bool(label) for words, label in polarity)
+def test_dev_uses_words_that_no_training_example_has(data):
+    for task in TASKS:
+        train, dev = ({w for e in split for t in text_of(e) for w in t.split()} for split in data[task])
+        assert len(dev - train) > 10
+    train, dev = ({w for e in split for w in e["sentence"].split()} for split in data["pocket-sst2"])
+    polar = {*FULL.positive, *FULL.negative}
+    assert dev & polar
+    assert not train & dev & polar
 
 
-def test_determiners_agree_exactly_in_acceptable_sentences():
-    """In sentences whose object has a number-marked determiner, checked by the object's last letters alone."""
-    singular, plurals = set(grammar.SINGULAR_DETERMINERS), set(grammar.PLURAL_DETERMINERS)
-    many = {plural(w) for w in (*FULL.people, *FULL.animals)}
-    checked = 0
-    for example in generate.examples("pocket-cola")[1]:
-        words = example["sentence"].split()
-        marked = [w for w in words if w in (singular - {"that"}) | plurals]
-        if marked:
-            checked += 1
-            assert ((marked[-1] in plurals) == (words[-2] in many)) == bool(example["label"])
-    assert checked > 50
+# --- labels, read off the sentences ---------------------------------------------------------------------------------
+
+GOOD, BAD = set(FULL.positive), set(FULL.negative)
 
 
-def test_an_answered_question_finds_its_answer_and_its_clues_in_the_sentence():
-    for example in generate.examples("pocket-qnli")[0][:2000]:
-        if example["label"] == 0:
-            question, sentence = example["question"].split(), example["sentence"].split()
-            if question[0] == "where":
-                assert "in" in sentence
-            if question[0] == "when":
-                assert {"on", "at"} & set(sentence)
-            clues = [w for w in question if w in FULL.colours or w in FULL.things or w in FULL.women or w in FULL.men]
-            assert set(clues) <= set(sentence)
+def polarity(clause: str) -> int:
+    """1 if the clause says something good, 0 if bad: its adjective's polarity, turned round by a negation."""
+    words = clause.split()
+    (adjective,) = [w for w in words if w in GOOD | BAD]
+    negated = bool({"not", "never", "nobody"} & set(words)) or "anything but" in clause or "far from" in clause
+    return int((adjective in GOOD) != negated)
 
 
-def test_corpus_pairs_are_a_function_of_the_seed():
-    pairs = corpus.pairs("a", 500)
-    assert pairs == corpus.pairs("a", 500)
-    assert pairs != corpus.pairs("b", 500)
-    assert 0.4 < sum(p.follows for p in pairs) / 500 < 0.6
-    assert set(vocabulary()).issuperset(w for p in pairs for w in f"{p.first} {p.second}".split())
+def test_sentiment_is_that_of_the_clause_about_the_work(data):
+    for example in (e for split in data["pocket-sst2"] for e in split):
+        clauses = re.split(r" , but | , although | , ", example["sentence"].removesuffix(" ."))
+        (verdict,) = [c for c in clauses if "its " not in c]
+        assert polarity(verdict) == example["label"], example["sentence"]
 
 
-def test_negation_and_verdict_words_follow_the_label():
-    rng = Random(0)
-    for positive in (True, False):
-        adjectives = FULL.positive if positive else FULL.negative
-        for _ in range(50):
-            plain = grammar.review(rng, FULL, positive=positive, negation=0.0)
-            verdict = plain if "," not in plain else None
-            assert verdict is None or set(verdict.split()) & set(adjectives)
-            assert ("good" if positive else "bad") in grammar.summary(rng, positive=positive, work="film")
+def test_concessions_and_negations_are_common(data):
+    sentences = [e["sentence"] for e in data["pocket-sst2"][1]]
+    assert np.mean(["although" in s or ", but" in s for s in sentences]) > 0.25
+    assert np.mean([bool(re.search("not|never|nobody|anything but|far from", s)) for s in sentences]) > 0.25
 
 
-def test_masking_leaves_special_tokens_and_unmasked_words_alone():
+SINGULAR = {n for n in (*FULL.people, *FULL.animals)}
+PLURAL = {lexicon.plural(n) for n in SINGULAR}
+OBJECT = re.compile(r" (this|that|a|every|each|these|those|many|several|two) (?:(?:\w+) )?(\w+) \.$")
+
+
+def test_acceptability_follows_the_rules_of_english(data):
+    """Four of the fragment's rules, each recognized by its own words."""
+    seen = Counter()
+    for example in (e for split in data["pocket-cola"] for e in split):
+        sentence, label = example["sentence"], example["label"]
+        words = sentence.split()
+        if words[-2] in ("herself", "himself"):
+            good = (words[0] in FULL.women) == (words[-2] == "herself")
+            rule = "reflexive"
+        elif "ever" in words:
+            good, rule = words[0] == "no", "polarity"
+        elif (found := OBJECT.search(sentence)) and found[2] in SINGULAR | PLURAL:
+            good = (found[1] in ("this", "that", "a", "every", "each")) == (found[2] in SINGULAR)
+            rule = "determiner"
+        elif words[-3] in ("him", "themselves"):
+            good, rule = False, "gap"
+        else:
+            continue
+        assert good == bool(label), sentence
+        seen[rule, label] += 1
+    assert all(seen[rule, label] > 300 for rule in ("reflexive", "polarity", "determiner") for label in (0, 1))
+    assert seen["gap", 0] > 300
+
+
+def facts_of(statement: str) -> list[dict]:
+    """The facts a sentence states: agent, verb, thing with its color, place and time."""
+    pasts = {lexicon.past(v): v for v in FULL.handling}
+    found = []
+    for clause in re.split(r" and | while | but ", statement.removesuffix(" .")):
+        place, time = re.search(r" in the (\w+)", clause), re.search(r" (?:on|at) (\w+)", clause)
+        core = re.sub(r" in the \w+| (?:on|at) \w+", "", clause)
+        if passive := re.fullmatch(r"(the \w+ \w+) was (\w+) by (.+)", core):
+            thing, verb, agent = passive.groups()
+        else:
+            agent, verb, thing = re.fullmatch(r"(.+?) (\w+) (the \w+ \w+)", core).groups()
+        found.append({"agent": agent, "verb": pasts[verb], "thing": thing,
+                      "place": place and place[1], "time": time and time[1]})  # fmt: skip
+    return found
+
+
+def answers(question: str, fact: dict) -> bool:
+    """Whether the fact fits everything the question says and has what it asks for."""
+    words = question.removesuffix(" ?")
+    if found := re.fullmatch(r"who (\w+) (the \w+ \w+)", words):
+        return (lexicon.past(fact["verb"]), fact["thing"]) == found.groups()
+    if found := re.fullmatch(r"(what|where|when) did (.+)", words):
+        asked, rest = found.groups()
+        if not rest.startswith(f"{fact['agent']} {fact['verb']} "):
+            return False
+        rest = rest.removeprefix(f"{fact['agent']} {fact['verb']} ")
+        if asked == "what":
+            place = rest.startswith("in the ")
+            return rest.split()[-1] == fact["place" if place else "time"]
+        return rest == fact["thing"] and fact["place" if asked == "where" else "time"] is not None
+    thing, agent, verb = re.fullmatch(r"which (\w+) did (.+) (\w+)", words).groups()
+    return (thing, agent, verb) == (fact["thing"].split()[-1], fact["agent"], fact["verb"])
+
+
+def test_an_answer_is_there_exactly_when_the_label_says_so(data):
+    for split in data["pocket-qnli"]:
+        wrong = [
+            e for e in split
+            if any(answers(e["question"], f) for f in facts_of(e["sentence"])) != (e["label"] == 0)
+        ]  # fmt: skip
+        assert not wrong, f"{len(wrong)} of {len(split)}, such as {wrong[0]}"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_bag_of_words_is_far_from_solving_a_task(task, data):
+    """Five hundred examples and word counts alone must leave room for what pretraining knows."""
+    train, dev = data[task]
+    words = CountVectorizer(token_pattern=r"\S+")
+    counted = words.fit_transform(" | ".join(text_of(e)) for e in train[:500])
+    fitted = LogisticRegression(max_iter=1000).fit(counted, [e["label"] for e in train[:500]])
+    unseen = words.transform(" | ".join(text_of(e)) for e in dev)
+    assert fitted.score(unseen, [e["label"] for e in dev]) < 0.7
+
+
+# --- words, corpus, tokenizer ---------------------------------------------------------------------------------------
+
+
+def test_inflection():
+    assert [lexicon.plural(n) for n in ("dog", "box", "lady", "boy", "church")] == [
+        "dogs", "boxes", "ladies", "boys", "churches"]  # fmt: skip
+    assert [lexicon.past(v) for v in ("bark", "dance", "carry", "play")] == ["barked", "danced", "carried", "played"]
+
+
+def test_corpus_is_a_function_of_its_seed_and_half_of_it_follows():
+    one, other = corpus.pairs("a", 2000), corpus.pairs("b", 2000)
+    assert corpus.pairs("a", 2000) == one != other
+    assert np.mean([p.follows for p in one]) == pytest.approx(0.5, abs=0.05)
+    known = set(lexicon.vocabulary())
+    assert {w for p in one for w in (*p.first.split(), *p.second.split())} <= known
+
+
+def test_tokenizer_knows_whole_words_and_bert_s_frame(tmp_path):
     tokenizer = pretrain.build_tokenizer()
-    batch = pretrain._batch(corpus.pairs("x", 64), tokenizer, 0.2, seed=1)
-    assert batch.masked.sum() == len(batch.words)
-    assert batch.words.min() >= len(SPECIAL)
-    clean = pretrain._batch(corpus.pairs("x", 64), tokenizer, 0.0, seed=1).input_ids
-    assert torch.equal(batch.input_ids[~batch.masked], clean[~batch.masked])
-    share = batch.masked.sum() / (clean >= len(SPECIAL)).sum()
-    assert 0.15 < share < 0.25
+    ids = tokenizer("The dog barks .", "nonesuch ?")
+    assert tokenizer.convert_ids_to_tokens(ids["input_ids"]) == [
+        "[CLS]", "the", "dog", "barks", ".", "[SEP]", "[UNK]", "?", "[SEP]"]  # fmt: skip
+    assert ids["token_type_ids"] == [0] * 6 + [1] * 3
+    assert len(tokenizer) == len(set(lexicon.vocabulary()))
+    tokenizer.save_pretrained(tmp_path)
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(tmp_path)("The dog barks .", "nonesuch ?") == ids
 
 
-TINY = pretrain.Recipe(stages=((1, 4), (2, 4)), width=16, intermediate=16, heads=2, batch_size=4, warmup=2)
+def test_longest_example_fits_the_tokenizer(data):
+    tokenizer = pretrain.build_tokenizer()
+    for train, dev in data.values():
+        encoded = tokenizer(*zip(*(text_of(e) for e in train + dev), strict=True))
+        assert max(map(len, encoded["input_ids"])) <= 64  # max_length of the pocket profiles
+        assert tokenizer.unk_token_id not in {i for ids in encoded["input_ids"] for i in ids}
 
 
-def test_interrupted_pretraining_continues_to_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(pretrain, "HELD_OUT", 16)
-    pretrain.pretrain(tmp_path / "whole", TINY, progress=False)
-    real, stop_after = pretrain.losses, iter(range(10_000))
+# --- pretraining ----------------------------------------------------------------------------------------------------
 
-    def interrupted(model, batch):
-        if torch.is_grad_enabled() and next(stop_after) == 5:  # in the second stage, after the checkpoint at step 4
-            raise KeyboardInterrupt
-        return real(model, batch)
-
-    monkeypatch.setattr(pretrain, "losses", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain.pretrain(tmp_path / "cut", TINY, progress=False)
-    assert not (tmp_path / "cut" / "model.safetensors").exists()
-    monkeypatch.setattr(pretrain, "losses", real)
-    pretrain.pretrain(tmp_path / "cut", TINY, progress=False)
-    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
-    assert whole.keys() == cut.keys()
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+SMALL = {"width": 16, "intermediate": 16, "heads": 2, "batch_size": 4, "warmup": 2}
 
 
 def test_growing_repeats_the_trained_stack():
-    shallow = pretrain.build_model(TINY, 2)
-    deep = pretrain.grow(shallow, TINY, 4)
+    recipe = pretrain.Recipe(stages=((2, 1), (4, 1)), **SMALL)
+    shallow = pretrain.build_model(recipe, 2)
+    torch.nn.init.normal_(shallow.bert.pooler.dense.weight)
+    deep = pretrain.grow(shallow, recipe, 4)
+    assert torch.equal(deep.bert.pooler.dense.weight, shallow.bert.pooler.dense.weight)
     for i, layer in enumerate(deep.bert.encoder.layer):
         for name, value in layer.state_dict().items():
             assert torch.equal(value, shallow.bert.encoder.layer[i % 2].state_dict()[name])
-    assert torch.equal(deep.bert.embeddings.word_embeddings.weight, shallow.bert.embeddings.word_embeddings.weight)
 
 
-def test_shipped_folder_is_whole_small_and_of_this_recipe():
-    weights = SHIPPED / "model.safetensors"
-    assert weights.stat().st_size <= 8_000_000
-    assert hashlib.sha256(weights.read_bytes()).hexdigest() in (SHIPPED / "README.md").read_text()
-    recipe = json.loads((SHIPPED / "recipe.json").read_text())
-    assert recipe == json.loads(json.dumps(dataclasses.asdict(pretrain.Recipe())))
-    tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
-    assert tokenizer.get_vocab() == {word: i for i, word in enumerate(vocabulary())}
-    encoded = tokenizer("the dog barks .", "who barked ?")
-    assert tokenizer.decode(encoded.input_ids) == "[CLS] the dog barks . [SEP] who barked ? [SEP]"
-    assert encoded.token_type_ids == [0] * 6 + [1] * 4
+def test_rate_warms_up_in_each_stage_and_ends_at_zero():
+    recipe = pretrain.Recipe(stages=((2, 10), (4, 10)), **SMALL)
+    rates = [recipe.rate(step) for step in range(20)]
+    assert recipe.steps == 20
+    assert [recipe.stage(step) for step in (0, 9, 10, 19)] == [(2, 0), (2, 9), (4, 0), (4, 9)]
+    assert rates[0] == pytest.approx(recipe.learning_rate / 2)
+    assert rates[10] == pytest.approx(recipe.learning_rate / 2 * 0.5)
+    assert rates[19] == pytest.approx(recipe.learning_rate / 20)
 
 
 @pytest.mark.slow
-def test_shipped_log_ends_with_what_the_weights_score():
-    with open(SHIPPED / "training_log.csv") as file:
-        last = list(csv.DictReader(file))[-1]
+def test_pretraining_interrupted_and_continued_gives_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(pretrain, "HELD_OUT", 16)
+    recipe = pretrain.Recipe(stages=((1, 3), (2, 3)), **SMALL)
+    pretrain.pretrain(tmp_path / "whole", recipe, progress=False)
+
+    real, steps = pretrain.losses, []
+
+    def stop_at_fifth(model, batch):
+        steps.append(batch)
+        if len(steps) > 6:  # held-out losses are computed through here too
+            raise KeyboardInterrupt
+        return real(model, batch)
+
+    monkeypatch.setattr(pretrain, "losses", stop_at_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(tmp_path / "halves", recipe, progress=False)
+    assert not (tmp_path / "halves" / "model.safetensors").exists()
+    monkeypatch.setattr(pretrain, "losses", real)
+    pretrain.pretrain(tmp_path / "halves", recipe, progress=False)
+    one, other = (tmp_path / name for name in ("whole", "halves"))
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert (one / "training_log.csv").read_text() == (other / "training_log.csv").read_text()
+    assert models.load(str(one)).network.config.num_hidden_layers == 2
+
+
+# --- the shipped model ----------------------------------------------------------------------------------------------
+
+POCKET = ROOT / "models" / "pocket-bert"
+
+
+@needs_pocket
+def test_shipped_folder_is_whole_and_small():
+    assert (POCKET / "model.safetensors").stat().st_size <= 8_000_000
+    recipe = json.loads((POCKET / "recipe.json").read_text())
+    assert json.loads(json.dumps(vars(pretrain.Recipe()))) == recipe  # the shipped command makes the shipped model
+    card = (POCKET / "README.md").read_text()
+    assert "pretrain-pocket" in card
+    assert not [p.name for p in POCKET.iterdir() if p.suffix in (".bin", ".pt", ".ckpt")]
+
+
+@needs_pocket
+def test_shipped_log_shows_what_was_learned():
+    log = list(csv.DictReader((POCKET / "training_log.csv").read_text().splitlines()))
+    first, last = log[0], log[-1]
     assert int(last["step"]) == pretrain.Recipe().steps
-    model = BertForPreTraining.from_pretrained(SHIPPED).eval()
-    for name, value in pretrain.held_out(model, pretrain.Recipe()).items():
-        assert value == pytest.approx(float(last[name]), abs=2e-3)
+    assert float(last["word_loss"]) < 0.7 * float(first["word_loss"])
+    assert float(last["pair_accuracy"]) > 0.85 > 0.7 > float(first["pair_accuracy"])
+
+
+@needs_pocket
+def test_shipped_model_is_a_bert_of_twelve_layers_with_the_fragment_s_tokenizer():
+    encoder = models.load("pocket-bert")
+    assert len(encoder.layers) == models.depth("pocket-bert") == 12
+    assert encoder.network.config.hidden_size == 128
+    assert encoder.network.pooler is not None
+    assert encoder.tokenizer.get_vocab() == {word: i for i, word in enumerate(lexicon.vocabulary())}
+
+
+@needs_pocket
+@pytest.mark.slow
+def test_fine_tuning_the_shipped_model_beats_random_layers():
+    """One task at the middle size, live; the published table says the same of all three (below)."""
+    data = tasks.load("pocket-cola")
+    weights = models.weights_of("pocket-bert")
+    base = Trial("pocket-bert", weights, 12, "pocket-cola", data.fingerprint, 500, 900, 3e-4, 16, 4, 64)
+    random = Trial(**{**vars(base), "reinitialized": tuple(range(12))})
+    intact, redrawn = (finetune.finetune(trial).score for trial in (base, random))
+    assert intact - redrawn >= 0.15
+
+
+def published() -> Path:
+    return ROOT / "results" / "pocket.parquet"
+
+
+@pytest.mark.skipif(not published().is_file(), reason="results/pocket.parquet is not there")
+def test_published_trials_are_of_the_shipped_model_and_show_what_it_is_worth():
+    rows = table.published("pocket")
+    assert set(rows["weights"]) == {models.weights_of("pocket-bert")}
+    for task, part in rows.groupby("task"):
+        assert set(part["data"]) == {tasks.load(task).fingerprint}
+        means = part[part["protocol"] == "described"].groupby(["kind", "train_size"])["score"].mean()
+        assert means["intact", 500] - means["all", 500] >= 0.15

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,8 @@ def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
         unfinished.unlink(missing_ok=True)
         raise _failure(name, error) from error
     except BaseException:
+        # the cell's task is abandoned, and at exit would print a traceback after our sentence
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         unfinished.unlink(missing_ok=True)
         raise
     unfinished.replace(out)

@@ -140,6 +140,7 @@ def test_charts_fit_a_phone(visit, address):
 
 def first_chart(page):
     chart = page.locator(".companion-chart").first
+    chart.scroll_into_view_if_needed()  # charts are drawn when they come near
     chart.locator("svg.marks").wait_for()
     return chart
 
