@@ -103,7 +103,7 @@ def test_concessions_and_negations_are_common(data):
     assert np.mean([bool(re.search("not|never|nobody|anything but|far from", s)) for s in sentences]) > 0.25
 
 
-SINGULAR = {n for n in (*FULL.people, *FULL.animals)}
+SINGULAR = {*FULL.people, *FULL.animals}
 PLURAL = {lexicon.plural(n) for n in SINGULAR}
 OBJECT = re.compile(r" (this|that|a|every|each|these|those|many|several|two) (?:(?:\w+) )?(\w+) \.$")
 

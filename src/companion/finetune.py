@@ -3,8 +3,8 @@
 The procedure is the paper's (released scripts; BERT's own recipe): AdamW without weight decay, ε = 1e-8, learning rate
 decaying linearly to zero without warm-up, gradients clipped to norm 1, dropout as in the model's configuration, a new
 linear classifier on the pooled first token, the last step's weights scored once. Two things are done differently
-because they cannot change the result: a batch is padded to its longest text rather than to 128 tokens, and embedding
-rows of words that occur nowhere in the trial are left out (without weight decay a row without gradient never moves).
+because they cannot change the result: nothing is computed for padding (:mod:`companion.encoders`), and embedding rows
+of words that occur nowhere in the trial are left out (without weight decay a row without gradient never moves).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import copy
 import math
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from companion import interventions, models, tasks
+from companion.encoders import Batch, pooled
 from companion.errors import InvalidValue
 from companion.protocols import protocol
 from companion.seeds import stream, stream_seed
 from companion.trial import Trial
 
-EVALUATION_BATCH = 64
+EVALUATION_TOKENS = 2048  # per batch: about what a processor's cache holds
 CURVE_POINTS = 20
 
 
@@ -82,11 +83,9 @@ class Classifier(nn.Module):
             self.head.weight.normal_(0.0, sigma, generator=generator)
             self.head.bias.zero_()
 
-    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits (batch × 2) for padded inputs (batch × length each)."""
-        encoded = self.encoder(**inputs)
-        pooled = getattr(encoded, "pooler_output", None)
-        return self.head(self.dropout(encoded.last_hidden_state[:, 0] if pooled is None else pooled))
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits (texts × 2)."""
+        return self.head(self.dropout(pooled(self.encoder, batch)))
 
 
 def finetune(trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PUBLISHED) -> Outcome:
@@ -196,8 +195,8 @@ def train_epochs(classifier: Classifier, train: Texts, trial: Trial, pad: int) -
     classifier.train()
     for _ in range(trial.epochs):
         for batch in torch.randperm(len(train), generator=order).split(trial.batch_size):
-            inputs, labels = collate(train, batch.numpy(), pad, device)
-            loss = F.cross_entropy(classifier(inputs), labels)
+            texts, labels = collate(train, batch.numpy(), pad, device)
+            loss = F.cross_entropy(classifier(texts), labels)
             losses.append(loss.detach())
             if device.type == "cpu" and not torch.isfinite(loss):
                 return torch.stack(losses).tolist()
@@ -215,31 +214,27 @@ def predict(classifier: Classifier, texts: Texts, pad: int) -> np.ndarray:
     classifier.eval()
     device = classifier.head.weight.device
     predictions = np.zeros(len(texts), dtype=np.int64)
-    for batch in _chunks(np.argsort(texts.lengths, kind="stable"), EVALUATION_BATCH):
-        inputs, _ = collate(texts, batch, pad, device)
-        logits = classifier(inputs).nan_to_num(nan=0.0)
+    for batch in by_length(texts.lengths, EVALUATION_TOKENS):
+        logits = classifier(collate(texts, batch, pad, device)[0]).nan_to_num(nan=0.0)
         predictions[batch] = logits.argmax(-1).cpu().numpy()
     return predictions
 
 
-def collate(
-    texts: Texts, rows: np.ndarray, pad: int, device: torch.device
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Inputs of the given rows, padded to the longest of them (each rows × length), and their labels (rows,)."""
-    length = max(len(texts.inputs["input_ids"][i]) for i in rows)
-    padded = {
-        name: [list(values[i]) + [pad if name == "input_ids" else 0] * (length - len(values[i])) for i in rows]
+def collate(texts: Texts, rows: np.ndarray, pad: int, device: torch.device) -> tuple[Batch, torch.Tensor]:
+    """The given rows as a batch, and their labels (rows,)."""
+    inputs = {
+        name: torch.tensor([token for i in rows for token in values[i]], device=device)
         for name, values in texts.inputs.items()
     }
-    inputs = {name: torch.tensor(values, device=device) for name, values in padded.items()}
-    sizes = torch.tensor([len(texts.inputs["input_ids"][i]) for i in rows], device=device)
-    inputs["attention_mask"] = (torch.arange(length, device=device) < sizes[:, None]).long()
-    return inputs, torch.from_numpy(texts.labels[rows]).to(device)
+    lengths = torch.tensor([len(texts.inputs["input_ids"][i]) for i in rows], device=device)
+    return Batch(inputs, lengths, pad), torch.from_numpy(texts.labels[rows]).to(device)
 
 
-def _chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def by_length(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """All texts' indices in order of length, in batches of about ``tokens`` tokens."""
+    rows = np.argsort(lengths, kind="stable")
+    number = np.cumsum(lengths[rows]) // tokens
+    return np.split(rows, np.flatnonzero(np.diff(number)) + 1)
 
 
 def _first_bad(losses: Sequence[float]) -> int:

@@ -24,7 +24,7 @@ from companion.provenance import git_commit
 from companion.sweep import set_threads
 from companion.trial import Trial
 
-SEEDS = (1000,)
+SEEDS = (1000, 1001)
 
 
 def scores(
