@@ -167,9 +167,9 @@ def test_keeping_used_embeddings_changes_no_output(tiny_bert):
     rows = np.arange(40)
     outputs = []
     for network, split in ((base.network, texts), (small, fewer)):
-        inputs, _ = finetune.collate(split, rows, base.tokenizer.pad_token_id, torch.device("cpu"))
+        batch, _ = finetune.collate(split, rows, base.tokenizer.pad_token_id, torch.device("cpu"))
         with torch.no_grad():
-            outputs.append(network(**inputs).last_hidden_state)
+            outputs.append(network(**batch.padded()).last_hidden_state)
     assert torch.equal(*outputs)
     assert len(small.get_input_embeddings().weight) < len(base.network.get_input_embeddings().weight)
 
@@ -195,18 +195,25 @@ def test_predictions_do_not_depend_on_the_batch(tiny_bert, monkeypatch):
         classifier.head.bias.sub_(logits.mean(0))
     together = finetune.predict(classifier, texts, pad)
     assert 0.2 < together.mean() < 0.8
-    monkeypatch.setattr(finetune, "EVALUATION_BATCH", 1)
+    monkeypatch.setattr(finetune, "EVALUATION_TOKENS", 1)
     assert np.array_equal(finetune.predict(classifier, texts, pad), together)
 
 
-def test_a_batch_is_padded_to_its_longest_text():
+def test_a_batch_holds_the_asked_texts_end_to_end():
     texts = Texts({"input_ids": [[2, 7, 3], [2, 3], [2, 7, 8, 9, 3]], "token_type_ids": [[0, 0, 1], [0, 1], [0] * 5]},
                   np.array([1, 0, 1]))  # fmt: skip
-    inputs, labels = finetune.collate(texts, np.array([1, 0]), 5, torch.device("cpu"))
-    assert inputs["input_ids"].tolist() == [[2, 3, 5], [2, 7, 3]]
-    assert inputs["token_type_ids"].tolist() == [[0, 1, 0], [0, 0, 1]]
-    assert inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    batch, labels = finetune.collate(texts, np.array([1, 0]), 5, torch.device("cpu"))
+    assert batch.inputs["input_ids"].tolist() == [2, 3, 2, 7, 3]
+    assert batch.inputs["token_type_ids"].tolist() == [0, 1, 0, 0, 1]
+    assert batch.lengths.tolist() == [2, 3]
     assert labels.tolist() == [0, 1]
+
+
+def test_batches_by_length_hold_every_text_once():
+    lengths = np.array([5, 2, 9, 2, 5, 5])
+    batches = finetune.by_length(lengths, 10)
+    assert [lengths[batch].tolist() for batch in batches] == [[2, 2, 5], [5, 5], [9]]
+    assert sorted(np.concatenate(batches)) == list(range(6))
 
 
 def test_texts_are_cut_to_the_shortest_of_all_limits(tiny_bert):

@@ -1,0 +1,124 @@
+"""Texts laid end to end against transformers' own padded computation: outputs, gradients and dropout."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import bert_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModel, BertModel, DistilBertConfig, ModernBertConfig, RobertaConfig
+
+from companion import encoders
+from companion.encoders import Batch
+
+WORDS = bert_config().vocab_size
+SMALL = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+OTHERS = {
+    "roberta": RobertaConfig(**SMALL, intermediate_size=32, max_position_embeddings=66, type_vocab_size=1),
+    "distilbert": DistilBertConfig(vocab_size=WORDS, dim=16, n_layers=2, n_heads=2, hidden_dim=32, dropout=0.0),
+    "modernbert": ModernBertConfig(**SMALL, intermediate_size=32, pad_token_id=0, reference_compile=False),
+}
+
+
+def a_batch(lengths: list[int], seed: int = 0, pad: int = 0) -> Batch:
+    drawn = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(5, WORDS, (sum(lengths),), generator=drawn)
+    types = torch.randint(0, 2, (sum(lengths),), generator=drawn)
+    return Batch({"input_ids": tokens, "token_type_ids": types}, torch.tensor(lengths), pad)
+
+
+@pytest.fixture(scope="module")
+def bert() -> BertModel:
+    torch.manual_seed(0)
+    network = BertModel(bert_config(initializer_range=0.3)).eval()
+    with torch.no_grad():  # biases start at zero, which would hide a mistake about them
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.3)
+    return network
+
+
+def test_padded_grid_of_two_texts():
+    batch = Batch({"input_ids": torch.tensor([2, 9, 3, 2, 3])}, torch.tensor([3, 2]), pad=7)
+    padded = batch.padded()
+    assert padded["input_ids"].tolist() == [[2, 9, 3], [2, 3, 7]]
+    assert padded["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch.positions.tolist() == [0, 1, 2, 0, 1]
+    assert batch.first.tolist() == [0, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(0, 2**16))
+def test_end_to_end_equals_padded_for_any_lengths(bert, lengths, seed):
+    batch = a_batch(lengths, seed)
+    with torch.no_grad():
+        assert torch.allclose(encoders.pooled(bert, batch), bert(**batch.padded()).pooler_output, atol=2e-5)
+
+
+def test_gradients_equal_those_of_the_padded_network(bert):
+    batch, direction = a_batch([4, 17, 1, 9]), torch.randn(4, bert.config.hidden_size)
+    gradients = []
+    for run in (encoders.pooled, lambda network, batch: network(**batch.padded()).pooler_output):
+        network = copy.deepcopy(bert)
+        (run(network, batch) * direction).sum().backward()
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, expected in gradients[1].items():
+        assert torch.allclose(gradients[0][name], expected, atol=1e-4 * max(1.0, float(expected.abs().max()))), name
+
+
+def test_a_network_without_pooler_gives_its_first_token(bert):
+    network = copy.deepcopy(bert)
+    network.pooler = None
+    batch = a_batch([3, 8])
+    with torch.no_grad():
+        expected = network(**batch.padded()).last_hidden_state[:, 0]
+        assert torch.allclose(encoders.pooled(network, batch), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_run_padded(name):
+    torch.manual_seed(1)
+    network = AutoModel.from_config(OTHERS[name]).eval()
+    batch = a_batch([5, 12])
+    batch = Batch({"input_ids": batch.inputs["input_ids"]}, batch.lengths, network.config.pad_token_id)
+    with torch.no_grad():
+        together = encoders.pooled(network, batch)
+        alone = [network(input_ids=ids[None]) for ids in batch.inputs["input_ids"].split(batch.lengths.tolist())]
+    expected = [getattr(o, "pooler_output", None) for o in alone]
+    expected = [o.last_hidden_state[:, 0] if p is None else p for o, p in zip(alone, expected, strict=True)]
+    assert torch.allclose(together, torch.cat(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate):
+    torch.manual_seed(0)
+    ones = torch.ones(1001, 999)
+    dropped = encoders._dropout(ones, torch.nn.Dropout(rate))
+    assert float((dropped == 0).float().mean()) == pytest.approx(rate, abs=0.002)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / (1 - rate)])
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_dropout_is_off_in_evaluation():
+    values = torch.randn(3, 5)
+    assert encoders._dropout(values, torch.nn.Dropout(0.5).eval()) is values
+
+
+def test_scores_with_dropout_spread_like_those_of_the_padded_network(bert):
+    """Not the same draws, the same distribution: mean and standard deviation of one output over many passes."""
+    network = copy.deepcopy(bert).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    network.encoder.layer[0].attention.self.dropout.p = 0.2
+    batch, direction = a_batch([6, 11]), torch.randn(2, bert.config.hidden_size, generator=torch.Generator())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        ours = torch.stack([(encoders.pooled(network, batch) * direction).sum() for _ in range(1500)])
+        theirs = torch.stack([(network(**batch.padded()).pooler_output * direction).sum() for _ in range(1500)])
+    error = float(theirs.std()) * (2 / 1500) ** 0.5
+    assert abs(float(ours.mean() - theirs.mean())) < 4 * error
+    assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.1)
