@@ -106,7 +106,7 @@ def test_reinitialized_and_permuted_trial_agrees_with_the_plain_loop(lively, pla
 
     def change(network):
         network.encoder.layer = torch.nn.ModuleList(network.encoder.layer[i] for i in (2, 0, 3, 1))
-        drawn, sigma = generator(7, "reinitialize/1"), network.config.initializer_range
+        drawn, sigma = generator(7, "reinitialize"), network.config.initializer_range
         with torch.no_grad():
             for name, parameter in network.encoder.layer[1].named_parameters():
                 if "LayerNorm" in name:
@@ -249,7 +249,7 @@ def test_loss_that_is_not_finite_is_recorded_as_diverged(poisoned, plan_trial, t
     run_trial(trial, store, data_dir=tiny_glue)
     outcome = store.get(trial).outcome
     assert outcome["diverged"] is True
-    assert outcome["failure"] == "the loss was not finite at step 1 of 4"
+    assert outcome["failure"] == "the loss was not finite at step 1"
     assert outcome["loss_curve"] == [None]
     assert outcome["score"] == 0.0
     row = table.tidy([store.get(trial)], experiment="progressive", profile="p").iloc[0]

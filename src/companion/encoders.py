@@ -9,6 +9,7 @@ transformers runs them, padded to the longest text of the batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +68,26 @@ def pooled(network: nn.Module, batch: Batch) -> torch.Tensor:
     encoded = network(**batch.padded())
     found = getattr(encoded, "pooler_output", None)
     return encoded.last_hidden_state[:, 0] if found is None else found
+
+
+def hidden_states(network: nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
+    """The tokens' rows (tokens × width) after the embeddings and after each layer: layers + 1 of them, one by one."""
+    if isinstance(network, BertModel) and not network.config.is_decoder:
+        hidden, grid = _embed(network.embeddings, batch), HeadGrid(batch, network.config.num_attention_heads)
+        yield hidden
+        for layer in network.encoder.layer:
+            hidden = _layer(layer, hidden, hidden, grid)
+            yield hidden
+    else:
+        for padded in network(**batch.padded(), output_hidden_states=True).hidden_states:
+            yield padded[batch.real]
+
+
+def pool(hidden: torch.Tensor, batch: Batch, pooling: str) -> torch.Tensor:
+    """Rows of tokens → rows of texts (texts × width): the ``first`` token's, or the ``mean`` over all tokens."""
+    if pooling == "first":
+        return hidden[batch.first]
+    return (hidden[batch.tokens] * batch.real[..., None]).sum(1) / batch.lengths[:, None]
 
 
 def _packed_bert(network: BertModel, batch: Batch) -> torch.Tensor:

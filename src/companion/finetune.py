@@ -39,7 +39,7 @@ class Outcome:
 
     ``diverged``: the loss stopped being finite, or every prediction is the same class. ``loss_curve`` holds mean
     training losses (nats) of up to 20 equal stretches of the run, None where not finite. ``seconds`` covers training
-    and evaluation.
+    and evaluation. ``regularization`` is a logistic probe's C, None for other trials.
     """
 
     metric: str
@@ -52,6 +52,7 @@ class Outcome:
     seconds: float
     examples_per_second: float
     peak_memory_mb: float
+    regularization: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,7 @@ def finetune(trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PU
     and :class:`InvalidValue` when the model's weights or the task's data are no longer those the trial names.
     """
     started = time.perf_counter()
-    data, base = tasks.load(trial.task, data_dir, pool), models.load(trial.model)
-    _check_contents(trial, data, base)
-    rows = data.train.select(tasks.subset(data, trial.train_size, trial.seed))
-    train, dev = (tokenize(base, data.task, split, trial.max_length) for split in (rows, data.dev))
+    data, base, train, dev = prepare(trial, data_dir, pool)
     network = copy.deepcopy(base.network)
     train, dev = keep_used_embeddings(network, base.tokenizer.pad_token_id, train, dev)
     intervene(network, trial, base.sigma)
@@ -109,21 +107,45 @@ def finetune(trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PU
         torch.manual_seed(stream_seed(trial.seed, "dropout"))
         losses = train_epochs(classifier, train, trial, pad)
     predictions = predict(classifier, dev, pad)
-    steps = math.ceil(len(train) / trial.batch_size) * trial.epochs
+    seconds = time.perf_counter() - started
+    return outcome(data.task, dev.labels, predictions, losses, trial.batch_size * len(losses), seconds)
+
+
+def prepare(
+    trial: Trial, data_dir: Path | None, pool: str = tasks.PUBLISHED
+) -> tuple[tasks.TaskData, models.Encoder, Texts, Texts]:
+    """The trial's data and encoder, checked against the trial, its training subset and the dev split, tokenized."""
+    data, base = tasks.load(trial.task, data_dir, pool), models.load(trial.model)
+    _check_contents(trial, data, base)
+    rows = data.train.select(tasks.subset(data, trial.train_size, trial.seed))
+    train, dev = (tokenize(base, data.task, split, trial.max_length) for split in (rows, data.dev))
+    return data, base, train, dev
+
+
+def outcome(
+    task: tasks.Task,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    losses: Sequence[float],
+    seen: int,
+    seconds: float,
+    regularization: float | None = None,
+) -> Outcome:
+    """What dev predictions (n,) and the training losses of every step come to; ``seen`` counts examples trained on."""
     majority = float(np.bincount(predictions).max() / len(predictions))
     finite = all(map(math.isfinite, losses))
-    seconds = time.perf_counter() - started
     return Outcome(
-        metric=data.task.metric,
-        score=tasks.score(data.task.metric, dev.labels, predictions),
+        metric=task.metric,
+        score=tasks.score(task.metric, labels, predictions),
         diverged=not finite or majority == 1.0,
-        failure="" if finite else f"the loss was not finite at step {_first_bad(losses)} of {steps}",
+        failure="" if finite else f"the loss was not finite at step {_first_bad(losses)}",
         majority_share=majority,
         loss_curve=_summary(losses),
         steps=len(losses),
         seconds=round(seconds, 3),
-        examples_per_second=round(len(losses) * trial.batch_size / seconds, 2),
-        peak_memory_mb=round(_peak_memory_mb(device), 1),
+        examples_per_second=round(seen / seconds, 2),
+        peak_memory_mb=round(_peak_memory_mb(), 1),
+        regularization=regularization,
     )
 
 
@@ -181,14 +203,26 @@ def intervene(network: nn.Module, trial: Trial, sigma: float) -> None:
     )
 
 
+def parameter_groups(classifier: Classifier, trial: Trial) -> list[dict[str, object]]:
+    """The optimizer's groups: one, or redrawn layers apart from the rest where their learning rate differs."""
+    if trial.random_rate == 1.0:
+        return [{"params": list(classifier.parameters()), "lr": trial.learning_rate}]
+    chosen, layers = protocol(trial.protocol), models.encoder_layers(classifier.encoder)
+    unmoved = set() if chosen.last_layer_learns else set(layers[-1].parameters())
+    random = {p for i in trial.reinitialized for p in layers[i].parameters()} - unmoved
+    others = [p for p in classifier.parameters() if p not in random | unmoved]
+    return [
+        {"params": others, "lr": trial.learning_rate * chosen.others_rate},
+        {"params": [p for p in classifier.parameters() if p in random], "lr": trial.learning_rate * trial.random_rate},
+    ]
+
+
 def train_epochs(classifier: Classifier, train: Texts, trial: Trial, pad: int) -> list[float]:
     """Train in place; the loss of every step (nats). Stops at the first loss that is not finite."""
     per_epoch = math.ceil(len(train) / trial.batch_size)
     total = per_epoch * trial.epochs
     order = stream(trial.seed, "order")
-    optimizer = torch.optim.AdamW(
-        classifier.parameters(), lr=trial.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameter_groups(classifier, trial), eps=1e-8, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total)
     device = classifier.head.weight.device
     losses: list[torch.Tensor] = []
@@ -248,8 +282,8 @@ def _summary(losses: Sequence[float]) -> tuple[float | None, ...]:
     return tuple(round(mean, 5) if math.isfinite(mean) else None for mean in means)
 
 
-def _peak_memory_mb(device: str) -> float:
-    """Peak memory of this process so far in MB: on the GPU what torch allocated, else the resident set."""
-    if device.startswith("cuda"):
+def _peak_memory_mb() -> float:
+    """Peak memory of this process so far in MB: on a GPU what torch allocated, else the resident set."""
+    if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -46,21 +46,17 @@ def reinitialize(
 ) -> None:
     """Replace the weights of the layers in ``which`` by random ones.
 
-    Linear weights are drawn as ``protocol`` says (its σ is ``sigma``), linear biases become zero or stay, LayerNorm
-    becomes γ = 1, β = 0 unless ``keep_layernorm`` (appendix control). Layer ``i`` draws from its own stream of
-    ``seed``, so its new weights do not depend on which other layers are redrawn.
+    Linear weights and biases become what ``protocol`` says (its σ is ``sigma``), LayerNorm becomes γ = 1, β = 0 unless
+    ``keep_layernorm`` (appendix control). With draws per layer, layer ``i`` draws from its own stream of ``seed``, so
+    its new weights do not depend on which other layers are redrawn.
     """
     check_layers(list(which), len(layers))
-    bound = protocol.weight_bound(sigma)
+    in_sequence = stream(seed, "reinitialize")
     for index in sorted(which):
-        generator = stream(seed, f"reinitialize/{index}")
+        generator = in_sequence if protocol.draws == "in-sequence" else stream(seed, f"reinitialize/{index}")
         for module in layers[index].modules():
             if isinstance(module, nn.Linear):
-                fresh = torch.empty(module.weight.shape)
-                nn.init.trunc_normal_(fresh, std=sigma, a=-bound, b=bound, generator=generator)
-                module.weight.copy_(fresh)
-                if module.bias is not None and not protocol.keep_biases:
-                    module.bias.zero_()
+                _redraw(module, protocol, sigma, generator)
             elif "Norm" in type(module).__name__:
                 if not keep_layernorm:
                     _reset_norm(module)
@@ -69,6 +65,29 @@ def reinitialize(
                     f"layer {index} contains a {type(module).__name__} with weights of its own",
                     "use an encoder whose layers are made of linear maps and LayerNorm",
                 )
+
+
+def _redraw(module: nn.Linear, protocol: Protocol, sigma: float, generator: torch.Generator) -> None:
+    """New weights and biases for one linear map."""
+    if protocol.weights == "shuffled":
+        _shuffle(module.weight, generator)
+    else:
+        fresh = torch.empty(module.weight.shape)
+        if protocol.weights == "normal":
+            fresh.normal_(0.0, sigma, generator=generator)
+        else:
+            bound = 2 * sigma * (sigma if protocol.weights == "tiny" else 1)
+            nn.init.trunc_normal_(fresh, std=sigma, a=-bound, b=bound, generator=generator)
+        module.weight.copy_(fresh)
+    if module.bias is not None and protocol.biases == "zero":
+        module.bias.zero_()
+    elif module.bias is not None and protocol.biases == "shuffled":
+        _shuffle(module.bias, generator)
+
+
+def _shuffle(parameter: torch.Tensor, generator: torch.Generator) -> None:
+    order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+    parameter.copy_(parameter.flatten()[order].view(parameter.shape))
 
 
 def _reset_norm(module: nn.Module) -> None:
@@ -99,6 +118,21 @@ def prefix(preserved: int, layers: int) -> tuple[int, ...]:
     """The layers to redraw so that only the last ``preserved`` keep pretrained weights."""
     _check_preserved(preserved, layers)
     return tuple(range(layers - preserved))
+
+
+def block(start: int, width: int, layers: int) -> tuple[int, ...]:
+    """``width`` neighboring layers from ``start`` on (the paper's figure 2, width 3; figure 5, width 1)."""
+    if width < 1 or start < 0 or start + width > layers:
+        raise InvalidValue(
+            f"a block of {width} layers from layer {start} on does not exist in a model of {layers} layers",
+            f"choose a width from 1 to {layers} and a start from 0 to {layers} minus the width",
+        )
+    return tuple(range(start, start + width))
+
+
+def inverse(which: Collection[int], layers: int) -> tuple[int, ...]:
+    """All other layers: redrawing them keeps only ``which`` (the paper's figure 2, inverse)."""
+    return tuple(i for i in range(layers) if i not in which)
 
 
 def _check_preserved(preserved: int, layers: int) -> None:

@@ -17,6 +17,8 @@ from companion.errors import InvalidValue, UnknownName
 from companion.experiments import EXPERIMENTS
 from companion.paths import PROFILES
 
+KEYS = ("about", "shared", *EXPERIMENTS)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -55,8 +57,8 @@ def load(name: str) -> Profile:
         raise InvalidValue(f"profile {name!r} is not readable YAML", "correct the file") from error
     if not isinstance(content, dict):
         raise InvalidValue(f"profile {name!r} is not a mapping", "write it like the shipped profiles")
-    if unknown := [key for key in content if key not in ("about", "shared", *EXPERIMENTS)]:
-        raise UnknownName(f"key in profile {name!r}:", unknown[0], ("about", "shared", *EXPERIMENTS))
+    if unknown := [key for key in content if key not in KEYS]:
+        raise UnknownName(f"key in profile {name!r}:", unknown[0], KEYS)
     shared = _section(name, content, "shared")
     experiments = {
         experiment: {**shared, **_section(name, content, experiment), "profile": path.stem}

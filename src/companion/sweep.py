@@ -40,12 +40,33 @@ def run_trial(trial: Trial, store: Store, *, data_dir: Path | None = None) -> Re
     """The stored result of the trial, or the result of running it now (which is then stored)."""
     if (stored := store.get(trial)) is not None:
         return stored
+    _run_group([trial], store, data_dir)
+    return store.get(trial)
+
+
+def groups(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """The trials in lists to be run together: probes that share their passes over the texts; others alone."""
+    from companion.probe import group_key
+
+    together: dict[object, list[Trial]] = {}
+    for trial in trials:
+        key = trial.id if trial.probe_layer is None else group_key(trial)
+        together.setdefault(key, []).append(trial)
+    return list(together.values())
+
+
+def _run_group(trials: Sequence[Trial], store: Store, data_dir: Path | None) -> None:
+    """Run them, and store each as soon as it is there."""
     from companion.finetune import finetune
+    from companion.probe import probe
     from companion.provenance import collect
 
-    result = Result(trial, dataclasses.asdict(finetune(trial, data_dir=data_dir)), collect())
-    store.put(result)
-    return result
+    if trials[0].probe_layer is None:
+        outcomes = (finetune(trial, data_dir=data_dir) for trial in trials)
+    else:
+        outcomes = probe(trials, data_dir=data_dir)
+    for trial, outcome in zip(trials, outcomes, strict=True):
+        store.put(Result(trial, dataclasses.asdict(outcome), collect()))
 
 
 def run(
@@ -74,11 +95,12 @@ def run(
     each = _processes if executor == "processes" and len(missing) > 1 else _local
     with _bar(len(unique), len(unique) - len(missing), progress) as bar, _terminable():
         try:
-            for trial, cause in each(missing, store, data_dir, workers):
-                bar.update()
-                if cause:
-                    store.put_failure(trial, cause)
-                    failures.append(cause)
+            for group, cause in each(groups(missing), store, data_dir, workers):
+                bar.update(len(group))
+                for trial in group if cause else ():
+                    if store.get(trial) is None:
+                        store.put_failure(trial, cause)
+                        failures.append(cause)
         except KeyboardInterrupt:
             done = sum(store.get(trial) is not None for trial in unique)
             raise Interrupted(
@@ -120,10 +142,10 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _attempt(trial: Trial, store: Store, data_dir: Path | None) -> str:
-    """Run one trial; the cause of failure, or an empty string. User errors are causes for the whole sweep to stop."""
+def _attempt(group: list[Trial], store: Store, data_dir: Path | None) -> str:
+    """Run a group; the cause of failure, or an empty string. User errors are causes for the whole sweep to stop."""
     try:
-        run_trial(trial, store, data_dir=data_dir)
+        _run_group(group, store, data_dir)
     except CompanionError:
         raise
     except Exception as error:  # one broken trial must not end the others; its cause is stored
@@ -132,26 +154,26 @@ def _attempt(trial: Trial, store: Store, data_dir: Path | None) -> str:
 
 
 def _local(
-    trials: list[Trial], store: Store, data_dir: Path | None, workers: int | None
-) -> Iterator[tuple[Trial, str]]:
-    for trial in trials:
+    groups: list[list[Trial]], store: Store, data_dir: Path | None, workers: int | None
+) -> Iterator[tuple[list[Trial], str]]:
+    for group in groups:
         set_threads()
-        yield trial, _attempt(trial, store, data_dir)
+        yield group, _attempt(group, store, data_dir)
 
 
 def _processes(
-    trials: list[Trial], store: Store, data_dir: Path | None, workers: int | None
-) -> Iterator[tuple[Trial, str]]:
-    """Trials in a pool of fresh processes, at most a few submitted ahead so that stopping is quick."""
-    workers = min(workers or os.cpu_count() or 1, len(trials))
+    groups: list[list[Trial]], store: Store, data_dir: Path | None, workers: int | None
+) -> Iterator[tuple[list[Trial], str]]:
+    """Groups in a pool of fresh processes, at most a few submitted ahead so that stopping is quick."""
+    workers = min(workers or os.cpu_count() or 1, len(groups))
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),))
-    queue = iter(trials)
-    running: dict[Future, Trial] = {}
+    queue = iter(groups)
+    running: dict[Future, list[Trial]] = {}
     try:
         while True:
-            for trial in queue:
-                running[pool.submit(_attempt, trial, store, data_dir)] = trial
+            for group in queue:
+                running[pool.submit(_attempt, group, store, data_dir)] = group
                 if len(running) >= 2 * workers:
                     break
             if not running:
@@ -159,7 +181,7 @@ def _processes(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool:
-        lost = ", ".join(sorted(trial.id for trial in running.values()))
+        lost = ", ".join(sorted(trial.id for group in running.values() for trial in group))
         raise CompanionError(
             f"a worker process died (out of memory?) while running one of {lost}",
             "run the same command again, perhaps with fewer workers; finished trials are stored",

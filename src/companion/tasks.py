@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,6 +174,38 @@ def check_size(data: TaskData, size: int) -> None:
         raise InvalidValue(
             f"train size {size} is not possible for {data.task.name!r}", f"choose from 1 to {len(data.train)}"
         )
+
+
+def control_labels(data: TaskData, rows: Dataset, seed: int) -> np.ndarray:
+    """Labels (n,) of ``rows`` that say nothing of the task: each word has a random one, a text's last word decides.
+
+    The words of the training split are dealt to the two labels in random order, each to the label with fewer texts so
+    far, so that neither label is frequent; a word that occurs in the dev split alone gets a coin's. A probe that learns
+    them has memorized words (control tasks; Hewitt and Liang, arXiv 1909.03368).
+    """
+    labels = _labels_of_words(data, seed)
+    return np.array([labels.get(word, _digest(seed, word)[0] & 1) for word in _last_words(data.task, rows)])
+
+
+@functools.lru_cache(maxsize=16)
+def _labels_of_words(data: TaskData, seed: int) -> dict[str, int]:
+    counts = Counter(_last_words(data.task, data.train))
+    labels, texts = {}, [0, 0]
+    for word in sorted(counts, key=lambda word: _digest(seed, word)):
+        labels[word] = int(texts[1] < texts[0])
+        texts[labels[word]] += counts[word]
+    return labels
+
+
+def _last_words(wanted: Task, rows: Dataset) -> list[str]:
+    return [(_WORD.findall(text.lower()) or [""])[-1] for text in rows[wanted.texts[-1]]]
+
+
+def _digest(seed: int, word: str) -> bytes:
+    return hashlib.sha256(f"{seed}/control/{word}".encode()).digest()
+
+
+_WORD = re.compile(r"\w+")
 
 
 def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""A trial: one fine-tuning run. Everything that can change its score is in it, and nothing else."""
+"""A trial: one fine-tuning run or one probe. Everything that can change its score is in it, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from companion.errors import InvalidValue
-from companion.protocols import DESCRIBED, protocol
+from companion.protocols import DESCRIBED, PROBING, RATES, REDRAWING, VERSION, protocol, relevant
+
+POOLINGS = ("first", "mean")
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,12 @@ class Trial:
     """Model, task, what is done to the layers, hyperparameters and seed; its canonical JSON is hashed to its id.
 
     ``weights`` and ``data`` identify contents (hash prefixes), so a retrained model or another copy of a data set
-    never passes for the old one. ``reinitialized`` holds 0-based layer indices; ``permutation`` orders all layers.
-    Raises :class:`InvalidValue` or :class:`UnknownName` for values no trial can have.
+    never passes for the old one. ``reinitialized`` holds 0-based layer indices; ``permutation`` orders all layers;
+    ``random_rate`` multiplies the learning rate of redrawn layers. With ``probe_layer`` k nothing is fine-tuned: a
+    classifier reads the frozen model after its first k layers (0: the embeddings), at the ``pooling`` of each text's
+    tokens, for the task's labels or, as a ``control``, for random labels of words. A logistic probe takes no gradient
+    steps: its learning rate, batch size and epochs are None. Fields that cannot matter are reset, so equal trials are
+    equal objects. Raises :class:`InvalidValue` or :class:`UnknownName` for values no trial can have.
     """
 
     model: str
@@ -28,24 +34,59 @@ class Trial:
     data: str
     train_size: int
     seed: int
-    learning_rate: float
-    batch_size: int
-    epochs: int
+    learning_rate: float | None
+    batch_size: int | None
+    epochs: int | None
     max_length: int = 128
     reinitialized: tuple[int, ...] = ()
     permutation: tuple[int, ...] = ()
     protocol: str = DESCRIBED.name
     keep_layernorm: bool = False
+    random_rate: float = 1.0
+    probe_layer: int | None = None
+    pooling: str = "first"
+    control: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("train_size", "batch_size", "epochs", "max_length", "layers"):
+        steps = () if self.logistic else ("batch_size", "epochs")
+        for name in ("train_size", "max_length", "layers", *steps):
             _check(type(getattr(self, name)) is int and getattr(self, name) > 0, name, self, "a positive whole number")
         _check(type(self.seed) is int and self.seed >= 0, "seed", self, "a whole number from 0 up")
-        number = isinstance(self.learning_rate, (int, float)) and math.isfinite(self.learning_rate)
-        _check(number and 0 < self.learning_rate <= 1, "learning_rate", self, "a number above 0 and up to 1")
-        protocol(self.protocol)
-        layers = tuple(sorted(set(self.reinitialized)))
-        if outside := [i for i in layers if not 0 <= i < self.layers]:
+        _check(self.logistic or _number(self.learning_rate, 1), "learning_rate", self, "a number above 0 and up to 1")
+        _check(_number(self.random_rate, 1000), "random_rate", self, "a number above 0 and up to 1000")
+        _check(self.pooling in POOLINGS, "pooling", self, " or ".join(POOLINGS))
+        self._check_layers()
+        self._reset_what_cannot_matter()
+
+    def _reset_what_cannot_matter(self) -> None:
+        reset: dict[str, Any] = {"reinitialized": tuple(sorted(set(self.reinitialized)))}
+        if self.permutation == tuple(range(self.layers)):
+            reset["permutation"] = ()
+        if not self.reinitialized:
+            reset |= {"keep_layernorm": False, "random_rate": 1.0}
+        if self.probe_layer is None:
+            reset |= {"pooling": "first", "control": False}
+        for name, value in reset.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "protocol", relevant(str(self.protocol), self._influences()))
+        for name in ("learning_rate", "random_rate"):
+            if isinstance(getattr(self, name), int):
+                object.__setattr__(self, name, float(getattr(self, name)))
+        if self.logistic:
+            for name in ("learning_rate", "batch_size", "epochs"):
+                object.__setattr__(self, name, None)
+
+    def _influences(self) -> frozenset[str]:
+        """Which fields of a protocol can change this trial's score."""
+        applies = {
+            REDRAWING: bool(self.reinitialized),
+            RATES: self.random_rate != 1.0,
+            PROBING: self.probe_layer is not None,
+        }
+        return frozenset(name for name, applied in applies.items() if applied)
+
+    def _check_layers(self) -> None:
+        if outside := [i for i in self.reinitialized if not 0 <= i < self.layers]:
             raise InvalidValue(
                 f"layer {outside[0]} does not exist in {self.model!r}, which has {self.layers} layers",
                 f"choose layers from 0 to {self.layers - 1}",
@@ -55,13 +96,24 @@ class Trial:
                 f"permutation {list(self.permutation)} does not order the {self.layers} layers of {self.model!r}",
                 f"name each layer from 0 to {self.layers - 1} exactly once",
             )
-        object.__setattr__(self, "learning_rate", float(self.learning_rate))
-        object.__setattr__(self, "reinitialized", layers)
-        if self.permutation == tuple(range(self.layers)):
-            object.__setattr__(self, "permutation", ())
-        if not layers:  # nothing is redrawn, so how it would be redrawn cannot matter
-            object.__setattr__(self, "protocol", DESCRIBED.name)
-            object.__setattr__(self, "keep_layernorm", False)
+        if self.probe_layer is None:
+            return
+        if type(self.probe_layer) is not int or not 0 <= self.probe_layer <= self.layers:
+            raise InvalidValue(
+                f"probe layer {self.probe_layer!r} does not exist in {self.model!r}, which has {self.layers} layers",
+                f"choose from 0 (the embeddings) to {self.layers}",
+            )
+        if self.reinitialized or self.permutation:
+            raise InvalidValue("a probe reads the intact model", "leave out what is done to the layers")
+        if self.pooling != "first" and not self.logistic:
+            raise InvalidValue(
+                f"a probe of protocol {self.protocol!r} reads the pooled first token", "leave out pooling"
+            )
+
+    @property
+    def logistic(self) -> bool:
+        """Whether this is a probe without gradient steps."""
+        return self.probe_layer is not None and protocol(self.protocol).probe == "logistic"
 
     @property
     def id(self) -> str:
@@ -73,14 +125,19 @@ class Trial:
         required = {f.name for f in fields(self) if f.default is MISSING}
         defaults = {f.name: f.default for f in fields(self)}
         kept = {k: v for k, v in asdict(self).items() if k in required or v != defaults[k]}
-        if self.reinitialized:
-            kept["protocol"] = f"{self.protocol}/{protocol(self.protocol).version}"
+        if self._influences():
+            kept["protocol"] = f"{self.protocol}/{VERSION}"
         return json.dumps(kept, sort_keys=True)
 
     @property
     def kind(self) -> str:
-        """What is done to the layers: intact, permuted, all, suffix, prefix, block or layers (any other set)."""
+        """What is done to the layers: intact, permuted, probe, or what is redrawn of them.
+
+        That is all, a suffix, a prefix, a block, the inverse of a block, or other layers.
+        """
         chosen = self.reinitialized
+        if self.probe_layer is not None:
+            return "probe"
         if self.permutation:
             return "permuted"
         if not chosen:
@@ -88,7 +145,8 @@ class Trial:
         if len(chosen) == self.layers:
             return "all"
         if chosen != tuple(range(chosen[0], chosen[-1] + 1)):
-            return "layers"
+            kept = [i for i in range(self.layers) if i not in chosen]
+            return "inverse" if kept == list(range(kept[0], kept[-1] + 1)) else "layers"
         if chosen[-1] == self.layers - 1:
             return "suffix"
         return "prefix" if chosen[0] == 0 else "block"
@@ -104,6 +162,11 @@ class Trial:
             return cls(**{**values, **lists})
         except TypeError as error:
             raise InvalidValue(f"a trial cannot be built ({error})", "give every required field") from error
+
+
+def _number(value: object, most: float) -> bool:
+    """Whether it is a number above 0 and up to ``most``."""
+    return type(value) in (int, float) and math.isfinite(value) and 0 < value <= most
 
 
 def _check(good: bool, name: str, trial: Trial, wanted: str) -> None:
