@@ -32,9 +32,10 @@ def padded(tokenizer, columns: list[list[str]], length: int = 64) -> dict[str, t
     return dict(tokenizer(*columns, padding="max_length", truncation=True, max_length=length, return_tensors="pt"))
 
 
-def plain_loop(trial, folder, texts: list[str], change=None) -> tuple[list[float], np.ndarray]:
+def plain_loop(trial, folder, texts: list[str], change=None, factors=None) -> tuple[list[float], np.ndarray]:
     """Losses and dev predictions of a trial without dropout, everything done the long way round: all texts padded to
-    64 tokens, the whole embedding table, PyTorch's plain AdamW."""
+    64 tokens, the whole embedding table, PyTorch's plain AdamW. ``factors`` multiplies the learning rate of each layer
+    (by number) and of all else ("others")."""
     network = AutoModel.from_pretrained(trial.model)
     if change:
         change(network)
@@ -48,15 +49,18 @@ def plain_loop(trial, folder, texts: list[str], change=None) -> tuple[list[float
         head.weight.normal_(0, network.config.initializer_range, generator=generator(trial.seed, "head"))
         head.bias.zero_()
     parameters = [*network.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, trial.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, foreach=False
-    )
+    groups = [{"params": list(network.encoder.layer[i].parameters()), "factor": f} for i, f in (factors or {}).items()
+              if i != "others"]  # fmt: skip
+    apart = {id(p) for group in groups for p in group["params"]}
+    others = [p for p in parameters if id(p) not in apart]
+    groups.append({"params": others, "factor": (factors or {"others": 1})["others"]})
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, foreach=False)
     order, losses = generator(trial.seed, "order"), []
     steps = math.ceil(len(chosen) / trial.batch_size) * trial.epochs
     for _ in range(trial.epochs):
         for rows in torch.randperm(len(chosen), generator=order).split(trial.batch_size):
             for group in optimizer.param_groups:
-                group["lr"] = trial.learning_rate * (1 - len(losses) / steps)
+                group["lr"] = trial.learning_rate * group["factor"] * (1 - len(losses) / steps)
             batch = chosen.iloc[rows.tolist()]
             logits = head(network(**padded(tokenizer, [list(batch[t]) for t in texts])).pooler_output)
             loss = F.cross_entropy(logits, torch.tensor(batch["label"].to_numpy()))
@@ -70,9 +74,9 @@ def plain_loop(trial, folder, texts: list[str], change=None) -> tuple[list[float
     return losses, logits.argmax(-1).numpy()
 
 
-def agree(trial, folder, texts, change=None):
+def agree(trial, folder, texts, change=None, factors=None):
     outcome = finetune.finetune(trial, data_dir=folder)
-    losses, predictions = plain_loop(trial, folder, texts, change)
+    losses, predictions = plain_loop(trial, folder, texts, change, factors)
     labels = pd.read_parquet(folder / trial.task / "validation-00000-of-00001.parquet")["label"]
     score = (predictions == labels).mean() if outcome.metric == "accuracy" else matthews_corrcoef(labels, predictions)
     assert outcome.loss_curve == pytest.approx(losses, abs=2e-4)
@@ -118,6 +122,108 @@ def test_reinitialized_and_permuted_trial_agrees_with_the_plain_loop(lively, pla
     order, size = (2, 0, 3, 1), {"train_size": 40, "epochs": 4}
     trial = plan_trial(model=lively, reinitialized=(1,), permutation=order, protocol="released", seed=7, **size)
     agree(trial, tiny_glue, ["sentence"], change)
+
+
+# --- another learning rate for redrawn layers -----------------------------------------------------------------------
+
+
+def redraw(*layers: int, seed: int = 0):
+    """A change of a network: the described protocol's new weights of these layers, from their own named streams."""
+
+    def change(network):
+        sigma = network.config.initializer_range
+        for index in layers:
+            drawn = generator(seed, f"reinitialize/{index}")
+            for name, parameter in network.encoder.layer[index].named_parameters():
+                with torch.no_grad():
+                    parameter.fill_(float("LayerNorm" in name and name.endswith("weight")))
+                if "LayerNorm" not in name and name.endswith("weight"):
+                    torch.nn.init.trunc_normal_(parameter, std=sigma, a=-2 * sigma, b=2 * sigma, generator=drawn)
+
+    return change
+
+
+def ready(trial) -> Classifier:
+    """The trial's classifier before its first step."""
+    base = models.load(trial.model)
+    network = copy.deepcopy(base.network)
+    finetune.intervene(network, trial, base.sigma)
+    return Classifier(network, stream(trial.seed, "head"), base.sigma)
+
+
+def factors_by_name(trial) -> dict[str, list[float]]:
+    """Each parameter's learning rates over the trial's own: one for each group that the parameter is in."""
+    classifier = ready(trial)
+    found = {name: [] for name, _ in classifier.named_parameters()}
+    name_of = {id(parameter): name for name, parameter in classifier.named_parameters()}
+    for group in finetune.parameter_groups(classifier, trial):
+        for parameter in group["params"]:
+            found[name_of[id(parameter)]].append(group["lr"] / trial.learning_rate)
+    return found
+
+
+def by_layer(found: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The rates that all parameters of a layer share, those of all others under "others"."""
+    places = {name: name.split(".")[3] if ".layer." in name else "others" for name in found}
+    shared = {place: [rates for name, rates in found.items() if places[name] == place] for place in places.values()}
+    assert all(each == rates[0] for rates in shared.values() for each in rates)
+    return {place: [pytest.approx(rate) for rate in rates[0]] for place, rates in shared.items()}
+
+
+def test_redrawn_layers_alone_learn_at_another_rate(plan_trial):
+    found = factors_by_name(plan_trial(reinitialized=(1, 3), random_rate=5.0))
+    assert by_layer(found) == {"0": [1], "1": [5], "2": [1], "3": [5], "others": [1]}
+    assert {name.split(".")[1] for name in found} >= {"embeddings", "encoder", "pooler", "weight", "bias"}
+
+
+def test_rates_follow_positions_of_a_permuted_stack(plan_trial):
+    trial = plan_trial(reinitialized=(1,), permutation=(3, 2, 1, 0), random_rate=0.5)
+    assert by_layer(factors_by_name(trial)) == {"0": [1], "1": [0.5], "2": [1], "3": [1], "others": [1]}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rates"),
+    [
+        ("released", {"0": [2.5], "1": [2.5], "2": [5], "3": [], "others": [2.5]}),
+        ("described+others_rate=2.5", {"0": [2.5], "1": [2.5], "2": [5], "3": [5], "others": [2.5]}),
+        ("described+last_layer_learns=false", {"0": [1], "1": [1], "2": [5], "3": [], "others": [1]}),
+    ],
+)
+def test_the_scripts_rates_are_fields_of_the_protocol(protocol, rates, plan_trial):
+    trial = plan_trial(reinitialized=(2, 3), random_rate=5.0, protocol=protocol)
+    assert by_layer(factors_by_name(trial)) == rates
+
+
+@pytest.mark.parametrize("protocol", ["described", "released"])
+def test_one_rate_is_one_group_of_everything(protocol, plan_trial):
+    trial = plan_trial(reinitialized=(2, 3), protocol=protocol)
+    assert set(map(tuple, factors_by_name(trial).values())) == {(1.0,)}
+
+
+@pytest.mark.parametrize("redrawn", [(2, 3), (3,)], ids=str)
+def test_the_released_last_layer_never_moves_at_another_rate(redrawn, lively, plan_trial, tiny_glue):
+    trial = plan_trial(model=lively, reinitialized=redrawn, random_rate=5.0, protocol="released", epochs=2)
+    classifier, (_, base, train, _) = ready(trial), finetune.prepare(trial, tiny_glue)
+    before = {name: weight.clone() for name, weight in classifier.state_dict().items()}
+    finetune.train_epochs(classifier, train, trial, base.tokenizer.pad_token_id)
+    moved = {name for name, weight in classifier.state_dict().items() if not torch.equal(weight, before[name])}
+    assert not [name for name in moved if ".layer.3." in name]
+    assert moved >= {f"encoder.encoder.layer.{i}.output.dense.weight" for i in range(3)}
+    assert moved >= {"head.weight", "encoder.pooler.dense.weight", "encoder.embeddings.word_embeddings.weight"}
+
+
+def test_two_rates_agree_with_the_plain_loop(lively, plan_trial, tiny_glue):
+    rates = {"random_rate": 5.0, "learning_rate": 3e-4}
+    trial = plan_trial(model=lively, reinitialized=(1, 3), train_size=36, epochs=4, **rates)
+    losses = agree(trial, tiny_glue, ["sentence"], redraw(1, 3), {1: 5, 3: 5, "others": 1})
+    same_rate, _ = plain_loop(trial, tiny_glue, ["sentence"], redraw(1, 3))
+    assert losses != pytest.approx(same_rate, abs=5e-3)
+
+
+def test_the_gradient_of_a_layer_that_never_moves_counts_once_in_clipping(lively, plan_trial, tiny_glue):
+    name = "described+others_rate=2.5+last_layer_learns=false"
+    trial = plan_trial(model=lively, reinitialized=(2,), random_rate=5.0, protocol=name, train_size=36, epochs=4)
+    agree(trial, tiny_glue, ["sentence"], redraw(2), {2: 5, 3: 0, "others": 2.5})
 
 
 # --- repeatability --------------------------------------------------------------------------------------------------

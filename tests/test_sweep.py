@@ -219,6 +219,13 @@ def group_of(process: subprocess.Popen) -> list[int]:
     return alive
 
 
+def wait_for_the_end_of_all(process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while group_of(process):
+        assert time.monotonic() < deadline, "workers outlive the sweep"
+        time.sleep(0.05)
+
+
 def scores(store: Store) -> dict[str, tuple]:
     return {r.trial.id: (r.outcome["score"], r.outcome["loss_curve"]) for r in store}
 
@@ -229,10 +236,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(start, store, ru
     process = start(trials, "processes", wait_for=2)
     os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 60
-    while group_of(process):
-        assert time.monotonic() < deadline, "workers outlive the killed sweep"
-        time.sleep(0.05)
+    wait_for_the_end_of_all(process)
     finished = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in stored(store)}
     assert 2 <= len(finished) < 16
 
@@ -257,7 +261,7 @@ def test_ctrl_c_and_sigterm_stop_a_sweep_with_a_sentence(executor, signals, star
     assert process.returncode == 1
     assert errors == f"Interrupted: stopped with {done} of 16 trials stored; run the same command again to go on.\n"
     assert 2 <= done < 16
-    assert group_of(process) == []
+    wait_for_the_end_of_all(process)
     assert all(store.get(t) is None or store.get(t).trial == t for t in trials)
 
 

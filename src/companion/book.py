@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from companion import figures, generated, notebooks
+from companion import embed, generated, notebooks
 from companion.errors import BookBuildFailed
 from companion.paths import BUILD, ROOT
 
@@ -55,7 +55,7 @@ def stage(source: Path) -> None:
     generated.write(source / "book" / "_generated")
     vendor = source / "book" / "_vendor"
     vendor.mkdir()
-    (vendor / "vega-bundle.js").write_text(figures.chart_library(), encoding="utf-8")
+    (vendor / "vega-bundle.js").write_text(embed.chart_library(), encoding="utf-8")
 
 
 def fold_code(page: Path) -> None:

@@ -3,17 +3,35 @@ seed: trials of one seed share examples, classifier start and data order."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from scipy import stats as scipy_stats
 
-from companion.stats import paired_difference
+from companion.errors import UnknownName
+from companion.stats import LEVEL, correlation, paired_difference
 
 SETTING = ["model", "task", "metric", "train_size"]
 # Two trials with these in common differ in seed alone.
 CONDITION = [*SETTING, "protocol", "reinitialized", "permutation", "keep_layernorm", "learning_rate"]
-CONDITION += ["batch_size", "epochs", "max_length"]
+CONDITION += ["batch_size", "epochs", "max_length", "random_rate", "probe_layer", "pooling", "control"]
+# What must be the same for two trials to be paired: everything but the seed and what is done to the layers.
+SETUP = [*SETTING, "weights", "data", "learning_rate", "batch_size", "epochs", "max_length"]
+INTERVENTION = ["kind", "protocol", "reinitialized", "preserved_layers", "permutation", "keep_layernorm", "random_rate"]
+REFERENCES = ("intact", "all")
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each trial once: the same trial may belong to several experiments."""
+    return table.drop_duplicates("trial_id", ignore_index=True)
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without an appendix control: LayerNorm is redrawn with its layer, and all layers learn at one rate."""
+    return table[~table["keep_layernorm"] & (table["random_rate"] == 1.0)]
 
 
 def benefit(table: pd.DataFrame, kind: str = "all", protocol: str = "described") -> pd.DataFrame:
@@ -21,18 +39,87 @@ def benefit(table: pd.DataFrame, kind: str = "all", protocol: str = "described")
 
     Columns of SETTING, then n (seeds in both), mean, low, high (95 % t-interval, NaN when n < 3), sorted.
     """
+    table = distinct(plain(table))
     redrawn = table[(table["kind"] == kind) & (table["protocol"] == protocol)]
-    return _differences(table[table["kind"] == "intact"], redrawn, SETTING)
+    return differences(table[table["kind"] == "intact"], redrawn, SETTING)
 
 
 def protocol_difference(table: pd.DataFrame) -> pd.DataFrame:
     """Described minus released initialization at each number of preserved layers (suffix), where both were run."""
-    rows = table[table["kind"].isin(["suffix", "all"])]
+    rows = distinct(plain(table))
+    rows = rows[rows["kind"].isin(["suffix", "all"])]
     by_protocol = (rows[rows["protocol"] == name] for name in ("described", "released"))
-    return _differences(*by_protocol, [*SETTING, "preserved_layers"])
+    return differences(*by_protocol, [*SETTING, "preserved_layers"])
 
 
-def _differences(first: pd.DataFrame, second: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def effects(table: pd.DataFrame, reference: str = "intact") -> pd.DataFrame:
+    """Every intervention minus a reference, paired by seed: ``intact``, or ``all`` (embeddings only).
+
+    A row per setup and intervention (columns of SETUP and INTERVENTION), then n, mean, low, high as in
+    :func:`benefit`. With ``all``, redrawn layers are compared with all of them redrawn by the same protocol; the
+    intact and the permuted model, which no protocol touches, with ``described``. Probes are no interventions.
+    """
+    if reference not in REFERENCES:
+        raise UnknownName("reference", reference, REFERENCES)
+    trials = distinct(table[table["kind"] != "probe"])
+    references = plain(trials[trials["kind"] == reference])
+    same = SETUP if reference == "intact" else [*SETUP, "protocol"]
+    known = dict(iter(references.groupby(same)))
+    rows = []
+    for key, group in trials.groupby([*SETUP, *INTERVENTION]):
+        named = dict(zip([*SETUP, *INTERVENTION], key, strict=True))
+        base = known.get(tuple(named[column] for column in same))
+        if base is None or set(base["trial_id"]) & set(group["trial_id"]):
+            continue
+        columns = ["seed", "score"]
+        if found := paired_difference(group[columns], base[columns], ["seed"]):
+            rows.append({**named, **found})
+    return pd.DataFrame(rows, columns=[*SETUP, *INTERVENTION, "n", "mean", "low", "high"])
+
+
+def task_correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """For each pair of tasks, the correlation over permutations of seed-mean scores (experiment ``permutation``).
+
+    A row per model, train size and pair, with n, the number of permutations both tasks have; ``seeds``, the fewest
+    trials behind a mean; and pearson, spearman with their intervals (``*_low``, ``*_high``), NaN where
+    :func:`companion.stats.correlation` has none. Training sets differ between tasks, so nothing is paired by seed.
+    """
+    trials = distinct(table[(table["experiment"] == "permutation") & (table["kind"] == "permuted")])
+    rows = []
+    for (model, size), group in trials.groupby(["model", "train_size"]):
+        scores = group.pivot_table("score", "permutation", "task", aggfunc=["mean", "count"])
+        for pair in itertools.combinations(sorted(group["task"].unique()), 2):
+            both = scores.loc[:, (slice(None), list(pair))].dropna()
+            found = correlation(*(both["mean", task] for task in pair))
+            row = {"model": model, "train_size": size, "first_task": pair[0], "second_task": pair[1], "n": found.n}
+            row["seeds"] = int(both["count"].to_numpy().min()) if found.n else 0
+            for name in ("pearson", "spearman"):
+                low, high = getattr(found, f"{name}_interval") or (math.nan, math.nan)
+                row |= {name: getattr(found, name), f"{name}_low": low, f"{name}_high": high}
+            rows.append(row)
+    columns = ["model", "train_size", "first_task", "second_task", "n", "seeds"]
+    columns += [name + end for name in ("pearson", "spearman") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def diverged_share(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """How many trials diverged, per group: ``by`` + n, diverged (their number), share, low, high (Wilson's interval).
+
+    A trial in several experiments counts once, or once in each if ``by`` holds ``experiment``.
+    """
+    rows = []
+    for key, group in table.drop_duplicates(["trial_id", *by]).groupby(list(by), sort=True, dropna=False):
+        diverged, n = int(group["diverged"].sum()), len(group)
+        low, high = scipy_stats.binomtest(diverged, n).proportion_ci(LEVEL, method="wilson")
+        row = dict(zip(by, key, strict=True))
+        rows.append(
+            {**row, "n": n, "diverged": diverged, "share": diverged / n, "low": float(low), "high": float(high)}
+        )
+    return pd.DataFrame(rows, columns=[*by, "n", "diverged", "share", "low", "high"])
+
+
+def differences(first: pd.DataFrame, second: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """``first`` minus ``second`` paired by seed within each group of ``by``: a row of ``by`` + n, mean, low, high."""
     columns = ["seed", "score"]
     groups = dict(iter(second.groupby(by)))
     rows = []
@@ -40,6 +127,12 @@ def _differences(first: pd.DataFrame, second: pd.DataFrame, by: list[str]) -> pd
         if key in groups and (found := paired_difference(group[columns], groups[key][columns], ["seed"])):
             rows.append({**dict(zip(by, key, strict=True)), **found})
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "low", "high"])
+
+
+def _filled(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """What a trial lacks (a fine-tuning its probe layer, a logistic probe its rate) as a text, which equals itself."""
+    keys = table[by].astype(object)
+    return table.assign(**keys.where(keys.notna(), "none"))
 
 
 @dataclass(frozen=True)
@@ -63,12 +156,12 @@ def agreement(this_run: pd.DataFrame, published: pd.DataFrame) -> Agreement:
     both = this_run.merge(published, on="trial_id", suffixes=("", "_published"))
     gaps = (both["score"] - both["score_published"]).abs()
     rest = this_run[~this_run["trial_id"].isin(both["trial_id"])]
-    differences = _differences(rest, published, CONDITION)
-    apart = differences[(differences["low"] > 0) | (differences["high"] < 0)]
+    compared = differences(_filled(rest, CONDITION), _filled(published, CONDITION), CONDITION)
+    apart = compared[(compared["low"] > 0) | (compared["high"] < 0)]
     return Agreement(
         same_trials=len(both),
         equal=int((gaps == 0).sum()),
         largest=float(gaps.max()) if len(both) else math.nan,
-        conditions=len(differences),
+        conditions=len(compared),
         apart=len(apart),
     )

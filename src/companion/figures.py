@@ -1,138 +1,141 @@
-"""One function per figure: tidy table → Altair chart. Statistics come from :mod:`companion.stats`, none are made here.
+"""One function per kind of figure: a view of the tidy table → Altair chart. No statistic is computed here.
 
-A table given to a figure holds the trials of one model. :func:`show` turns a chart into the HTML of a page: the chart,
-its caption, its rows as a CSV file and as a table for readers who do not see the drawing.
+A table given to a figure holds the trials of one model; :mod:`companion.embed` puts a chart on a page.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
-import html
 import json
-import os
 
 import altair as alt
 import pandas as pd
-import vl_convert
-from IPython.display import HTML, display
 
 from companion import stats, theme
-from companion.errors import TableUnavailable, UnknownName
+from companion.views import View
 
-DIRECTIONS = ("suffix", "prefix")
 THIS_RUN = "this run"
-LIVE_WIDTH = 600  # pixels
-POINT = ["model", "task", "metric", "train_size", "protocol", "preserved_layers"]
+EVERY = "all"
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
-DRAWN = ["task", "train_size", "protocol", "preserved_layers", *TOLD]
+MENUS = {"task": "task", "train_size": "training examples", "protocol": "protocol", "epochs": "epochs"}
 
 
-def curve(table: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """The trials of one curve: reinitialized from the last layer down ("suffix") or from the first up ("prefix").
+def curves(view: View, this_run: View | None = None) -> alt.TopLevelMixin:
+    """Score against the view's x, one line per series, with a dropdown for each of its menus and for the series.
 
-    Both curves begin at every layer random and end at none. An intact trial redraws nothing, so it is repeated for
-    each protocol that its task and train size have.
+    Bands are 95 % t-intervals, absent where n < 3; dots are single trials, crosses diverged ones; a dashed horizontal
+    line is the view's reference; rings on top are the trials of ``this_run``.
     """
-    if direction not in DIRECTIONS:
-        raise UnknownName("direction", direction, DIRECTIONS)
-    redrawn = table[table["kind"].isin(["all", direction])]
-    protocols = redrawn[["model", "task", "train_size", "protocol"]].drop_duplicates()
-    intact = table[table["kind"] == "intact"].drop(columns="protocol").merge(protocols)
-    return pd.concat([redrawn, intact[list(table.columns)]], ignore_index=True)
-
-
-def curve_means(table: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """The points of one curve: a row per model, task, train size, protocol and k, with n, mean, low, high, diverged."""
-    return stats.summarize(curve(table, direction), POINT)
-
-
-def progressive(table: pd.DataFrame, *, direction: str, this_run: pd.DataFrame | None = None) -> alt.TopLevelMixin:
-    """Score against the number of pretrained layers preserved, one line per train size, with dropdowns.
-
-    ``direction`` is "suffix" (the last layers are random) or "prefix" (the first are). Bands are 95 % t-intervals,
-    absent where n < 3; dots are single trials, crosses diverged ones; rings on top are the trials of ``this_run``.
-    """
-    trials, means = curve(table, direction), curve_means(table, direction)
-    if trials.empty:
-        raise TableUnavailable(f"the table has no {direction} trials", "run them with `companion run progressive`")
-    fresh = trials.head(0) if this_run is None else curve(this_run, direction)
-    everything = pd.concat([trials, fresh], ignore_index=True)
-    sizes = sorted(int(size) for size in everything["train_size"].unique())
-    depth = int(table["layers"].max())
-
-    x = alt.X("preserved_layers:Q", title="pretrained layers preserved", scale=_layer_scale(depth))
-    x = x.axis(values=list(range(depth + 1)), format="d", grid=False)
-    y = alt.Y("score:Q", title=None, scale=_score_scale(everything, means))
-    layers = [*_mean_layers(means, sizes, x, y), _trial_layer(trials, sizes, x, y)]
+    fresh = view.trials.head(0) if this_run is None else this_run.trials
+    everything = pd.concat([view.trials, fresh], ignore_index=True)
+    x = _x_channel(view)
+    y = alt.Y("score:Q", title=None, scale=_score_scale(everything, [view.means, view.reference_means]))
+    layers = [*_reference_layers(view, y), *_mean_layers(view, x, y), _trial_layer(view, x, y)]
     if len(fresh):
-        layers.append(_this_run_layer(fresh, x, y))
-    layers.append(_diverged_layer(trials, sizes, x, y))
-    layered = alt.layer(*layers).properties(width="container", height=300, title=_metric_title(everything))
-    strip = _layer_strip(depth, direction).properties(width="container", height=5 * depth + 20)
-    chart = alt.vconcat(layered, strip, spacing=8).add_params(*_controls(everything, sizes))
-    return theme.styled(chart.properties(description=_describe(everything, depth, direction, len(fresh))))
+        layers.append(_this_run_layer(view, fresh, x, y))
+    layers.append(_diverged_layer(view, x, y))
+    layered = alt.layer(*layers).properties(width="container", height=300, title=_metric_title(view, everything))
+    parts = [layered]
+    if view.strip:
+        depth = int(view.trials["layers"].max())
+        parts.append(_layer_strip(view, depth).properties(width="container", height=5 * depth + 20))
+    chart = alt.vconcat(*parts, spacing=8).add_params(*_controls(view, everything))
+    return theme.styled(chart.properties(description=_describe(view, len(fresh))))
 
 
-def _controls(trials: pd.DataFrame, sizes: list[int]) -> list[alt.Parameter]:
-    tasks, protocols = list(trials["task"].unique()), sorted(trials["protocol"].unique())
-    labels = ["all sizes", *(f"{size:,}" for size in sizes)]
-    size_menu = alt.binding_select(options=[0, *sizes], labels=labels, name="training examples ")
-    return [
-        alt.param(name="task", value=tasks[0], bind=alt.binding_select(options=tasks, name="task ")),
-        alt.param(name="train_size", value=0, bind=size_menu),
-        alt.param(name="protocol", value=protocols[0], bind=alt.binding_select(options=protocols, name="protocol ")),
-        alt.param(name="hide_trials", value=False, bind=alt.binding_checkbox(name="hide single trials ")),
-    ]
+def _x_channel(view: View) -> alt.X:
+    if view.logarithmic:
+        scale = alt.Scale(type="log", domain=[min(view.ticks) / 1.3, max(view.ticks) * 1.3], nice=False)
+    else:
+        scale = _linear_scale(view)
+    axis = alt.Axis(values=list(view.ticks), format=",d", grid=False)
+    return alt.X("x:Q", title=view.x_title, scale=scale, axis=axis)
 
 
-def _chosen(chart: alt.Chart) -> alt.Chart:
-    """The chart with only the rows that the dropdowns select."""
-    sizes = "(train_size == 0 || datum.train_size == train_size)"
-    return chart.transform_filter(f"datum.task == task && datum.protocol == protocol && {sizes}")
+def _linear_scale(view: View) -> alt.Scale:
+    return alt.Scale(domain=[min(view.ticks) - 0.5, max(view.ticks) + 0.5], nice=False, zero=False)
 
 
-def _mean_layers(means: pd.DataFrame, sizes: list[int], x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    means = means.rename(columns={"mean": "score"}).drop(columns=["model", "metric"])
-    color, shape, dash = _size_channels(sizes)
-    lines = _chosen(alt.Chart(means))
+def _controls(view: View, trials: pd.DataFrame) -> list[alt.Parameter]:
+    found = []
+    for column in view.menus:
+        options = list(trials[column].unique()) if column == "task" else sorted(trials[column].unique().tolist())
+        labels = [f"{o:,}" if isinstance(o, int) else str(o) for o in options]
+        bind = alt.binding_select(options=options, labels=labels, name=f"{MENUS[column]} ")
+        found.append(alt.param(name=column, value=options[0], bind=bind))
+    if len(view.members) > 1:
+        bind = alt.binding_select(options=[EVERY, *view.members], name=f"{view.series_title} ")
+        found.append(alt.param(name="shown", value=EVERY, bind=bind))
+    hide = alt.binding_checkbox(name="hide single trials ")
+    return [*found, alt.param(name="hide_trials", value=False, bind=hide)]
+
+
+def _chosen(view: View, rows: pd.DataFrame) -> alt.Chart:
+    """The rows that the dropdowns select."""
+    tests = [f"datum.{column} == {column}" for column in view.menus]
+    if len(view.members) > 1 and "series" in rows:
+        tests.append(f"(shown == '{EVERY}' || datum.series == shown)")
+    return alt.Chart(rows).transform_filter(" && ".join(tests))
+
+
+def _reference_layers(view: View, y: alt.Y) -> list[alt.Chart]:
+    means = view.reference_means
+    if means.empty:
+        return []
+    rows = means.rename(columns={"mean": "score"}).drop(columns=["model", "metric", "layers"]).assign(what="intact")
+    line = _chosen(view, rows).mark_rule(strokeDash=[6, 4], strokeWidth=1.5, color=theme.PRETRAINED, aria=False)
+    label = _chosen(view, rows).mark_text(align="left", dx=4, dy=-6, fontSize=12, aria=False)
+    return [line.encode(y=y, tooltip=_mean_tooltip()), label.encode(x=alt.value(0), y=y, text="what:N")]
+
+
+def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    means = view.means.rename(columns={"mean": "score"}).drop(columns=["model", "metric", "layers"])
+    color, shape, dash = _series_channels(view)
+    lines = _chosen(view, means)
     # a point without an interval interrupts the band instead of being bridged
     bands = lines.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
     return [
         bands.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color),
         lines.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash),
         lines.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x, y=y, color=color, shape=shape, tooltip=_mean_tooltip()
+            x=x,
+            y=y,
+            color=color,
+            shape=shape,
+            tooltip=[alt.Tooltip("series:N", title=view.series_title), *_mean_tooltip()],
         ),
     ]
 
 
-def _trial_layer(trials: pd.DataFrame, sizes: list[int], x: alt.X, y: alt.Y) -> alt.Chart:
-    dots = _chosen(alt.Chart(trials.loc[~trials["diverged"], DRAWN])).transform_filter("!hide_trials")
-    color = _size_channels(sizes)[0]
-    return dots.mark_circle(size=16, opacity=0.5, aria=False).encode(x=x, y=y, color=color, tooltip=_trial_tooltip())
+def _drawn(view: View, trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[[*view.menus, "series", "x", *TOLD]]
 
 
-def _diverged_layer(trials: pd.DataFrame, sizes: list[int], x: alt.X, y: alt.Y) -> alt.Chart:
-    crosses = _chosen(alt.Chart(trials.loc[trials["diverged"], DRAWN])).transform_filter("!hide_trials")
+def _trial_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
+    rows = _drawn(view, view.trials.loc[~view.trials["diverged"]])
+    mark = _chosen(view, rows).transform_filter("!hide_trials").mark_circle(size=16, opacity=0.5, aria=False)
+    return mark.encode(x=x, y=y, color=_series_channels(view)[0], tooltip=_trial_tooltip(view))
+
+
+def _diverged_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
+    rows = _drawn(view, view.trials.loc[view.trials["diverged"]])
+    crosses = _chosen(view, rows).transform_filter("!hide_trials")
     mark = crosses.mark_point(filled=False, shape=theme.CROSS, size=45, strokeWidth=1.5, opacity=1, aria=False)
-    return mark.encode(x=x, y=y, color=_size_channels(sizes)[0], tooltip=_trial_tooltip())
+    return mark.encode(x=x, y=y, color=_series_channels(view)[0], tooltip=_trial_tooltip(view))
 
 
-def _this_run_layer(fresh: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
+def _this_run_layer(view: View, fresh: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
     """Rings around this run's trials; the stroke channel carries their legend entry."""
-    rings = _chosen(alt.Chart(fresh[DRAWN].assign(source=THIS_RUN))).mark_point(
+    rings = _chosen(view, _drawn(view, fresh).assign(source=THIS_RUN)).mark_point(
         filled=False, shape="circle", size=110, strokeWidth=2, opacity=1, aria=False
     )
     legend = alt.Legend(title=None, symbolType="circle")
     scale = alt.Scale(domain=[THIS_RUN], range=[theme.THIS_RUN])
     stroke = alt.Stroke("source:N", scale=scale, legend=legend)
-    return rings.encode(x=x, y=y, stroke=stroke, tooltip=[alt.Tooltip("source:N"), *_trial_tooltip()])
+    return rings.encode(x=x, y=y, stroke=stroke, tooltip=[alt.Tooltip("source:N"), *_trial_tooltip(view)])
 
 
 def _mean_tooltip() -> list[alt.Tooltip]:
     return [
-        alt.Tooltip("train_size:Q", title="training examples", format=","),
         alt.Tooltip("n:Q", title="trials"),
         alt.Tooltip("score:Q", title="mean", format=".3f"),
         alt.Tooltip("low:Q", title="95 % interval from", format=".3f"),
@@ -140,51 +143,49 @@ def _mean_tooltip() -> list[alt.Tooltip]:
     ]
 
 
-def _trial_tooltip() -> list[alt.Tooltip]:
+def _trial_tooltip(view: View) -> list[alt.Tooltip]:
     return [
         alt.Tooltip("seed:Q"),
         alt.Tooltip("trial_id:N", title="trial"),
         alt.Tooltip("score:Q", format=".4f"),
-        alt.Tooltip("preserved_layers:Q", title="layers preserved"),
-        alt.Tooltip("train_size:Q", title="training examples", format=","),
+        alt.Tooltip("x:Q", title=view.x_title, format=","),
+        alt.Tooltip("series:N", title=view.series_title),
         alt.Tooltip("steps:Q", format=","),
         alt.Tooltip("seconds:Q", format=".1f"),
         alt.Tooltip("diverged:N"),
     ]
 
 
-def _size_channels(sizes: list[int]) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
-    """Color, shape and dash of the train size; equal titles and domains make one legend of the three."""
-    legend = alt.Legend(title="training examples", format=",", symbolSize=80, symbolOpacity=1, symbolStrokeWidth=0)
-    field = {"shorthand": "train_size:N", "legend": legend}
+def _series_channels(view: View) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
+    """Color, shape and dash of the series; equal titles and domains make one legend of the three."""
+    members = list(view.members)
+    legend = alt.Legend(title=view.series_title, symbolSize=80, symbolOpacity=1, symbolStrokeWidth=0)
+    field = {"shorthand": "series:N", "legend": legend}
     return (
-        alt.Color(**field, scale=theme.color_scale(sizes)),
-        alt.Shape(**field, scale=theme.shape_scale(sizes)),
-        alt.StrokeDash(**field, scale=theme.dash_scale(sizes)),
+        alt.Color(**field, scale=theme.color_scale(members)),
+        alt.Shape(**field, scale=theme.shape_scale(members)),
+        alt.StrokeDash(**field, scale=theme.dash_scale(members)),
     )
 
 
-def _layer_scale(layers: int) -> alt.Scale:
-    return alt.Scale(domain=[-0.5, layers + 0.5], nice=False, zero=False)
-
-
-def _score_scale(trials: pd.DataFrame, means: pd.DataFrame) -> alt.Scale:
+def _score_scale(trials: pd.DataFrame, means: list[pd.DataFrame]) -> alt.Scale:
     """A domain for each task, chosen by the task dropdown: all its trials and intervals, within the metric's range."""
+    seen = pd.concat([m[["task", "mean", "low", "high"]] for m in means], ignore_index=True).astype({"mean": float})
     lows, highs = {}, {}
     for (task, metric), rows in trials.groupby(["task", "metric"], sort=False):
-        seen = means.loc[means["task"] == task, ["low", "high"]]
+        points = seen.loc[seen["task"] == task, ["mean", "low", "high"]].astype(float)
         floor, ceiling = theme.METRIC_RANGES[metric]
-        lows[task] = max(floor, min(rows["score"].min(), seen["low"].min()) - 0.02)
-        highs[task] = min(ceiling, max(rows["score"].max(), seen["high"].max()) + 0.02)
+        lows[task] = max(floor, min(rows["score"].min(), points.min().min()) - 0.02)
+        highs[task] = min(ceiling, max(rows["score"].max(), points.max().max()) + 0.02)
     return alt.Scale(domain=[_by_task(lows), _by_task(highs)], zero=False, nice=True)
 
 
-def _metric_title(trials: pd.DataFrame) -> alt.Title:
+def _metric_title(view: View, trials: pd.DataFrame) -> alt.Title:
     """The metric of the chosen task, or that nothing is stored for the choice; below it, what the marks are."""
     metrics = trials.drop_duplicates("task").set_index("task")["metric"].map(theme.METRIC_TITLES)
-    chosen = trials["task"] + "/" + trials["protocol"] + "/"
-    stored = [*(chosen + "0").unique(), *(chosen + trials["train_size"].astype(str)).unique()]
-    has = f"indexof({json.dumps(stored)}, task + '/' + protocol + '/' + train_size) >= 0"
+    joined = trials[list(view.menus)].astype(str).agg("/".join, axis=1).unique().tolist()
+    choice = " + '/' + ".join(view.menus)
+    has = f"indexof({json.dumps(joined)}, {choice}) >= 0"
     metric = f"{json.dumps(metrics.to_dict())}[task]"
     marks = "mean, 95 % t-interval, single trials" + (" (× diverged)" if trials["diverged"].any() else "")
     return alt.Title(alt.ExprRef(f"{has} ? {metric} : 'no trials of this choice are stored'"), subtitle=marks)
@@ -195,34 +196,31 @@ def _by_task(values: dict[str, object]) -> alt.ExprRef:
     return alt.ExprRef(f"{json.dumps(values)}[task]")
 
 
-def _layer_strip(layers: int, direction: str) -> alt.Chart:
-    """Which layers are pretrained and which random at each x, layer 1 at the bottom."""
+def _layer_strip(view: View, layers: int) -> alt.Chart:
+    """Which layers are pretrained and which random at each x (of the first series), layer 1 at the bottom."""
     cells = [
-        {"k": k, "layer": layer, "next": layer + 1, "state": "pretrained" if kept else "random"}
-        for k in range(layers + 1)
-        for layer in range(1, layers + 1)
-        for kept in [layer <= k if direction == "suffix" else layer > layers - k]
+        {"x": x, "layer": i + 1, "next": i + 2, "state": "random" if i in random else "pretrained"}
+        for x, random in view.redrawn.items()
+        for i in range(layers)
     ]
     scale = alt.Scale(domain=["pretrained", "random"], range=[theme.PRETRAINED, "transparent"])
-    x = alt.X("left:Q", scale=_layer_scale(layers), axis=None)
+    x = alt.X("left:Q", scale=_linear_scale(view), axis=None)
     y = alt.Y("layer:Q", title="layer", scale=alt.Scale(domain=[1, layers + 1], nice=False, zero=False))
     y = y.axis(values=[1.5, layers + 0.5], labelExpr="floor(datum.value)", grid=False, ticks=False, domain=False)
     fill = alt.Fill("state:N", scale=scale, legend=alt.Legend(title=None, symbolType="square", orient="bottom"))
-    rects = alt.Chart(pd.DataFrame(cells)).transform_calculate(left="datum.k - 0.36", right="datum.k + 0.36")
+    rects = alt.Chart(pd.DataFrame(cells)).transform_calculate(left="datum.x - 0.36", right="datum.x + 0.36")
     mark = rects.mark_rect(stroke=theme.PRETRAINED, strokeWidth=0.6, aria=False)
     return mark.encode(x=x, x2="right:Q", y=y, y2="next:Q", fill=fill)
 
 
-def _describe(trials: pd.DataFrame, layers: int, direction: str, fresh: int) -> str:
+def _describe(view: View, fresh: int) -> str:
     """Alt text: what is drawn, not what it shows; the figure's table holds the numbers."""
-    where = "last" if direction == "suffix" else "first"
-    sizes = ", ".join(f"{size:,}" for size in sorted(trials["train_size"].unique()))
     text = (
-        f"Line chart of the score of fine-tuned models against the number of pretrained layers preserved, 0 to "
-        f"{layers}, when the {where} layers are replaced by random ones. One line for each number of training examples "
-        f"({sizes}), for the tasks {', '.join(trials['task'].unique())}; bands are 95 percent intervals, dots are "
-        f"single trials."
+        f"Line chart of the score {view.text} ({', '.join(view.members)}), for the tasks "
+        f"{', '.join(view.trials['task'].unique())}; bands are 95 percent intervals, dots are single trials."
     )
+    if not view.reference.empty:
+        text += " A dashed horizontal line is the intact model."
     return text + (" Rings are trials of this run." if fresh else "")
 
 
@@ -271,61 +269,3 @@ def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
     ]
     title = f"{task}: {theme.METRIC_TITLES[metric]}"
     return alt.layer(*layers).properties(width="container", height=140, title=title)
-
-
-def show(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFrame) -> HTML:
-    """The figure as HTML: chart, caption, and ``rows`` (what is drawn) as a CSV file and a table.
-
-    ``name`` is the figure's id and its CSV file's name; the chart's ``description`` is its alt text. While the book is
-    built (``COMPANION_BOOK=1``) the page's own script draws the chart; a live notebook, which has no such script, is
-    shown the chart with its libraries inside.
-    """
-    spec = chart.to_dict()
-    if os.environ.get("COMPANION_BOOK") != "1":
-        display(HTML(_standalone(spec, f"chart-{name}")))
-        return HTML(_figure(name, "", caption, rows))
-    label = html.escape(spec["description"], quote=True)
-    drawing = (
-        f'<div class="companion-chart" role="group" aria-label="{label}">'
-        f'<script type="application/vnd.vegalite.v6+json">{_json_for_html(spec)}</script></div>'
-    )
-    return HTML(_figure(name, drawing, caption, rows))
-
-
-def _standalone(spec: dict, element: str) -> str:
-    """HTML that draws a chart by itself, without the network; of fixed width, as no script fits it to its place."""
-    for view in spec.get("vconcat", [spec]):
-        if view.get("width") == "container":
-            view["width"] = LIVE_WIDTH
-    options = "{actions: {export: true, source: false, compiled: false, editor: false}}"
-    call = f'vegaEmbed("#{element}", {_json_for_html(spec)}, {options});'
-    return f'<div id="{element}"></div><script>{chart_library()}{call}</script>'
-
-
-@functools.cache
-def chart_library() -> str:
-    """Vega, Vega-Lite and vega-embed as one browser script that defines ``vegaEmbed`` (0.9 MB).
-
-    It is a function of its own, or its top-level names would clash with those of other scripts, and with themselves
-    when two charts of a live notebook bring it. (A module would have its own scope too, but browsers refuse modules in
-    pages opened as files.)
-    """
-    return f"(() => {{\n{vl_convert.javascript_bundle()}\n}})();\n"
-
-
-def _json_for_html(spec: dict) -> str:
-    """Compact JSON that cannot end the script element it stands in."""
-    return json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
-
-
-def _figure(name: str, drawing: str, caption: str, rows: pd.DataFrame) -> str:
-    data = base64.b64encode(rows.to_csv(index=False).encode()).decode()
-    twin = rows.to_html(index=False, border=0, na_rep="", float_format="{:.3f}".format, justify="left")
-    return (
-        f'<figure class="companion-figure" id="figure-{name}">{drawing}'
-        f"<figcaption>{html.escape(caption)} "
-        f'<a download="{name}.csv" href="data:text/csv;base64,{data}">Download the rows (CSV)</a></figcaption>'
-        f"<details><summary>The same as a table ({len(rows):,} rows)</summary>"
-        f'<div class="companion-rows" tabindex="0" role="region" aria-label="Rows of the figure">{twin}</div>'
-        f"</details></figure>"
-    )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from companion import comparisons
+from companion import comparisons, embed, figures, views
+from companion import table as tables
+from companion.errors import TableUnavailable
 from companion.study import Study
 from companion.theme import METRIC_TITLES
+from companion.views import View
+
+INTERVAL = "Bands are 95 % Student-t intervals of the mean, drawn where there are three seeds or more. Dev split."
 
 
 def run_card(table: pd.DataFrame, title: str) -> HTML:
@@ -37,7 +43,7 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
 
 
 def _values(column: pd.Series) -> str:
-    values = sorted(column.unique().tolist())
+    values = sorted(column.dropna().unique().tolist())
     return ", ".join(f"{v:g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in values)
 
 
@@ -64,6 +70,29 @@ def agreement(study: Study) -> Markdown:
     return Markdown(text)
 
 
+def figure(study: Study, view_of: Callable[[pd.DataFrame], View], *, name: str, caption: str) -> HTML:
+    """An experiment's figure: the trials of the study as ``view_of`` arranges them, this run's marked by rings."""
+    view = view_of(study.table)
+    try:
+        fresh = view_of(study.this_run)
+    except TableUnavailable:  # nothing of this run belongs in this figure
+        fresh = None
+    return embed.show(figures.curves(view, fresh), name=name, caption=f"{caption} {INTERVAL}", rows=view.means)
+
+
+def published_figure(
+    profile: str, experiment: str, view_of: Callable[[pd.DataFrame], View], *, name: str, caption: str
+) -> HTML | Markdown:
+    """The published trials of another profile, with their run card; a sentence where there are none."""
+    trials = tables.published_or_empty(profile).query("experiment == @experiment").reset_index(drop=True)
+    if trials.empty:
+        return Markdown(f"*Profile `{profile}` has no published trials of this experiment yet.*")
+    view = view_of(trials)
+    card = run_card(trials, f"Published trials: profile {profile}")
+    drawn = embed.show(figures.curves(view), name=name, caption=f"{caption} {INTERVAL}", rows=view.means)
+    return HTML(card.data + drawn.data)
+
+
 def differences(rows: pd.DataFrame, what: str) -> HTML:
     """A table of paired differences; ``what`` names the difference in its heading."""
     shown = rows.assign(
@@ -79,6 +108,112 @@ def differences(rows: pd.DataFrame, what: str) -> HTML:
 
 def _interval(low: float, high: float) -> str:
     return "fewer than three seeds" if pd.isna(low) else f"{low:+.3f} to {high:+.3f}"
+
+
+def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML | Markdown:
+    """What each change of a figure costs: intact minus changed, paired by seed; the extremes per task first."""
+    view = view_of(trials)
+    effects = comparisons.effects(trials, "intact")
+    places = view.trials[[*COST_KEYS, "series", "x"]].drop_duplicates()
+    found = effects.merge(places, on=COST_KEYS).sort_values([*COST_KEYS[:2], "protocol", "epochs", "series", "x"])
+    if found.empty:
+        return Markdown("*No trial here can be paired with an intact one of the same seed.*")
+    found = found.assign(mean=-found["mean"], low=-found["high"], high=-found["low"])
+    shown = found.rename(columns={"x": view.x_title})
+    columns = ["task", "metric", "train_size", "protocol", "epochs", "series", view.x_title]
+    lines = []
+    for (task, size), rows in found.groupby(["task", "train_size"], sort=False):
+        most, least = rows.loc[rows["mean"].idxmax()], rows.loc[rows["mean"].idxmin()]
+        lines.append(
+            f"<li><strong>{html.escape(task)}</strong>, {size:,} examples: the largest mean cost is "
+            f"{_signed(most)} ({_named(view, most)}), the smallest {_signed(least)} ({_named(view, least)}).</li>"
+        )
+    return HTML(f"<ul>{''.join(lines)}</ul>" + _effects_table(shown, columns, "cost", view.series_title))
+
+
+COST_KEYS = ["task", "train_size", "epochs", *comparisons.INTERVENTION]
+
+
+def _named(view: View, row: pd.Series) -> str:
+    series = f"{row['series']}, " if len(view.members) > 1 else ""
+    return html.escape(f"{row['protocol']}, {series}{view.x_title} {row['x']}")
+
+
+def _signed(row: pd.Series) -> str:
+    return f"{row['mean']:+.3f}, {_interval(row['low'], row['high'])}"
+
+
+def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series") -> str:
+    """Columns, the effect with its interval and n, as a folded table."""
+    shown = rows.assign(
+        effect=[f"{mean:+.3f}" for mean in rows["mean"]],
+        interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
+    )
+    names = {"train_size": "training examples", "series": series_title, "n": "seeds", "effect": what}
+    shown = shown[[*columns, "effect", "interval", "n"]].rename(columns={**names, "interval": "95 % interval"})
+    twin = shown.to_html(index=False, border=0, justify="left", classes="companion-table")
+    return (
+        f"<details><summary>All {len(shown):,} differences</summary>"
+        f'<div class="companion-rows" tabindex="0" role="region" aria-label="Differences">{twin}</div></details>'
+    )
+
+
+def probe_gains(trials: pd.DataFrame) -> HTML:
+    """For each kind of probe: its score on the embeddings, its best mean, the first layer at nine tenths between."""
+    view = views.probing(trials)
+    rows = []
+    for key, curve in view.means.groupby(["task", "metric", "train_size", "series"], sort=False):
+        means = curve.set_index("x")["mean"].sort_index()
+        gain = means.max() - means.iloc[0]
+        reached = means.index[means >= means.iloc[0] + 0.9 * gain][0] if gain > 0 else "–"
+        values = [f"{means.iloc[0]:.3f}", f"{means.max():.3f}", means.idxmax(), reached, int(curve["n"].min())]
+        rows.append([*key, *values])
+    names = ["task", "metric", "training examples", "probe", "on the embeddings", "best mean", "at layer"]
+    shown = pd.DataFrame(rows, columns=[*names, "first layer at nine tenths of the gain", "seeds"])
+    return HTML(shown.to_html(index=False, border=0, justify="left", classes="companion-table"))
+
+
+def task_correlations(trials: pd.DataFrame) -> HTML | Markdown:
+    """Correlations between tasks over permutations, with their intervals and the number of permutations."""
+    found = comparisons.task_correlations(trials)
+    if found.empty:
+        return Markdown("*Correlations between tasks need two tasks with the same permutations.*")
+    rows = {
+        "training examples": found["train_size"],
+        "tasks": found["first_task"] + " and " + found["second_task"],
+        **{name.title(): [_correlation(row, name) for _, row in found.iterrows()] for name in ("spearman", "pearson")},
+        "permutations": found["n"],
+    }
+    return HTML(pd.DataFrame(rows).to_html(index=False, border=0, justify="left", classes="companion-table"))
+
+
+def _correlation(row: pd.Series, name: str) -> str:
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if pd.isna(value):
+        return "undefined"
+    return f"{value:+.2f} " + ("(no interval)" if pd.isna(low) else f"({low:+.2f} to {high:+.2f})")
+
+
+def diverged(trials: pd.DataFrame) -> HTML:
+    """The share of diverged trials for each number of preserved layers, with Wilson's interval."""
+    by = ["task", "train_size", "protocol", "preserved_layers"]
+    found = comparisons.diverged_share(trials, by)
+    shares = [f"{r['share']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for _, r in found.iterrows()]
+    shown = found[by].assign(diverged=shares, trials=found["n"])
+    shown = shown.rename(columns={"train_size": "training examples", "preserved_layers": "layers preserved"})
+    return HTML(shown.to_html(index=False, border=0, justify="left", classes="companion-table"))
+
+
+def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
+    """Score with the most epochs minus score with the fewest, paired by seed, for each protocol and task."""
+    fewest, most = int(trials["epochs"].min()), int(trials["epochs"].max())
+    by = ["model", "task", "metric", "train_size", "protocol", "preserved_layers"]
+    short, long = (trials[trials["epochs"] == count] for count in (fewest, most))
+    found = comparisons.differences(long, short, by)
+    if fewest == most or found.empty:
+        return Markdown("*Only one number of epochs was run.*")
+    columns = ["task", "metric", "train_size", "protocol", "preserved_layers"]
+    return HTML(_effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
 
 
 def takeaway(table: pd.DataFrame) -> Markdown:

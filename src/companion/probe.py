@@ -195,10 +195,11 @@ def _train_heads(
                 batch, labels = collate(train, rows.numpy(), pad, torch.device("cpu"))
                 with torch.no_grad():
                     pooled = _pooled_after(network, batch, layers)
+                kept = heads[0].dropout(torch.ones_like(pooled[0]))  # one mask, whichever heads train together
                 for head, optimizer, schedule, course, states in zip(
                     heads, optimizers, schedules, losses, pooled, strict=True
                 ):
-                    loss = F.cross_entropy(head.head(head.dropout(states)), labels)
+                    loss = F.cross_entropy(head.head(states * kept), labels)
                     optimizer.zero_grad()
                     loss.backward()
                     nn.utils.clip_grad_norm_(head.head.parameters(), 1.0)

@@ -2,8 +2,9 @@
 
 ``described`` is what the method section leads a reader to build; ``released`` is what the authors' scripts do. Every
 difference between them is one named field, and each can be chosen alone: ``described+weights=tiny`` is ``described``
-but for the spread of new weights. Changing what a value means needs a new ``VERSION``, which is part of the id of every
-trial that a protocol can influence, so that old results never pass for new ones.
+but for the spread of new weights. ``normal`` and ``shuffled`` name two more ways of drawing weights. Changing what a
+value means needs a new ``VERSION``, which is part of the id of every trial that a protocol can influence, so that old
+results never pass for new ones.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """``described`` or ``released``, with the fields that differ from it if there are any."""
+        """The name of the closest protocol in PROTOCOLS, with the fields that differ from it if there are any."""
         by_name = {name: self._differences(known) for name, known in PROTOCOLS.items()}
-        closest = min(by_name, key=lambda name: (len(by_name[name]), name))
+        closest = min(by_name, key=lambda name: len(by_name[name]))  # of equally close ones the first
         return closest + "".join(f"+{field}={_text(value)}" for field, value in by_name[closest].items())
 
     def _differences(self, other: Protocol) -> dict[str, object]:
@@ -77,7 +78,12 @@ class Protocol:
 
 DESCRIBED = Protocol()
 RELEASED = Protocol("tiny", "kept", "in-sequence", 2.5, False, "head", True, True)
-PROTOCOLS = {"described": DESCRIBED, "released": RELEASED}
+PROTOCOLS = {
+    "described": DESCRIBED,
+    "released": RELEASED,
+    "normal": Protocol(weights="normal"),
+    "shuffled": Protocol(weights="shuffled", biases="shuffled"),
+}
 
 
 @functools.lru_cache(maxsize=256)
@@ -110,12 +116,12 @@ def _text(value: object) -> str:
 def relevant(name: str, influences: frozenset[str]) -> str:
     """The protocol with every field reset that cannot influence such a trial: equal trials have one name.
 
-    ``influences`` is a subset of REDRAWING, RATES, PROBING. Of two names for what remains, the plain one is taken:
-    ``released`` where all remaining fields are the scripts', ``described`` where nothing remains.
+    ``influences`` is a subset of REDRAWING, RATES, PROBING. Where several names fit what remains, the first of
+    PROTOCOLS is taken: ``described`` where nothing remains.
     """
     chosen = protocol(name)
     kept = {field for field, (influence, _) in CHOICES.items() if influence in influences}
-    for known in (DESCRIBED, RELEASED):
+    for known in PROTOCOLS.values():
         if all(getattr(chosen, field) == getattr(known, field) for field in kept):
             return known.name
     return replace(DESCRIBED, **{field: getattr(chosen, field) for field in kept}).name

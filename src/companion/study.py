@@ -38,9 +38,13 @@ class Study:
         Where this run differs in model, weights, data or hyperparameters from what is published for a task and train
         size, its rows are left out (they are in ``this_run``): a mean over both would be of neither.
         """
-        both = pd.concat([self.published, self.this_run], ignore_index=True).drop_duplicates("trial_id")
-        first = both.groupby(["task", "train_size"])[MADE_WITH].transform("first")
-        return both[(both[MADE_WITH] == first).all(axis=1)].reset_index(drop=True)
+        places = self.published[["task", "train_size"]].drop_duplicates()
+        alike = self.published[["task", "train_size", *MADE_WITH]].drop_duplicates()
+        fresh = self.this_run
+        known = fresh.merge(alike, how="left", indicator=True)["_merge"].eq("both").to_numpy()
+        elsewhere = fresh.merge(places, how="left", indicator=True)["_merge"].ne("both").to_numpy()
+        both = pd.concat([self.published, fresh[known | elsewhere]], ignore_index=True)
+        return both.drop_duplicates("trial_id", ignore_index=True)
 
 
 def read_parameters(experiment: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,281 @@
+"""What a curve figure shows: which trials of the tidy table, where each stands on the x axis, to which line it belongs.
+
+One function per experiment: tidy table → :class:`View`. Nothing is computed here but places and labels; means and
+intervals are :mod:`companion.stats`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+
+from companion import stats
+from companion.errors import InvalidValue, TableUnavailable, UnknownName
+from companion.trial import format_layers, parse_layers
+
+DIRECTIONS = ("suffix", "prefix")
+SETTING = ["model", "layers", "task", "metric"]
+SAME_RUN = ["model", "task", "train_size", "epochs"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Rows of the tidy table with two columns more: ``x`` (a number) and ``series`` (the name of a line).
+
+    ``members`` orders the lines, ``menus`` are the columns of which a reader chooses one value at a time, ``reference``
+    holds trials drawn as a horizontal line (the intact model, where it has no place on the x axis), ``strip`` says
+    whether redrawn layers are shown below the axis.
+    """
+
+    trials: pd.DataFrame
+    x_title: str
+    series_title: str
+    members: tuple[str, ...]
+    menus: tuple[str, ...]
+    text: str
+    ticks: tuple[int, ...] = ()
+    reference: pd.DataFrame = field(default_factory=pd.DataFrame)
+    strip: bool = True
+    logarithmic: bool = False
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """A row per point: setting, menus, series and x, then n, mean, low, high (95 % t-interval) and diverged."""
+        return stats.summarize(self.trials, [*SETTING, *(m for m in self.menus if m != "task"), "series", "x"])
+
+    @cached_property
+    def reference_means(self) -> pd.DataFrame:
+        """The same for the horizontal line."""
+        if self.reference.empty:
+            return pd.DataFrame(columns=[*self.means.columns])
+        return stats.summarize(self.reference, [*SETTING, *(m for m in self.menus if m != "task")])
+
+    @property
+    def redrawn(self) -> dict[int, tuple[int, ...]]:
+        """The redrawn layers (0-based) at each x, read off the first line's trials."""
+        rows = self.trials[self.trials["series"].isin(self.members)].sort_values("series", key=self._rank)
+        first = rows.drop_duplicates("x").sort_values("x")
+        layers = [parse_layers(which) if which else () for which in first["reinitialized"]]
+        return dict(zip(first["x"].astype(int), layers, strict=True))
+
+    def _rank(self, series: pd.Series) -> pd.Series:
+        return series.map({name: i for i, name in enumerate(self.members)})
+
+
+def progressive(table: pd.DataFrame, direction: str) -> View:
+    """Score against layers preserved, redrawn from the last layer down ("suffix") or from the first up ("prefix").
+
+    Both curves begin at every layer random and end at none. An intact trial redraws nothing, so it is repeated for
+    each protocol that its task and train size have.
+    """
+    if direction not in DIRECTIONS:
+        raise UnknownName("direction", direction, DIRECTIONS)
+    rows = _with_intact(_plain(table), [direction, "all"], ["protocol"])
+    where = "last" if direction == "suffix" else "first"
+    return _by_preserved(
+        rows,
+        rows["train_size"].map("{:,}".format),
+        [f"{size:,}" for size in sorted(rows["train_size"].unique())],
+        "training examples",
+        ("task", "protocol"),
+        f"when the {where} layers are replaced by random ones, one line for each number of training examples",
+    )
+
+
+def data_scaling(table: pd.DataFrame) -> View:
+    """Score against the number of training examples, a line for each number of layers preserved (suffix)."""
+    rows = _with_intact(_plain(table), ["suffix", "all"], ["protocol"])
+    kept = sorted(rows["preserved_layers"].unique(), reverse=True)
+    sizes = tuple(sorted(int(size) for size in rows["train_size"].unique()))
+    return View(
+        rows.assign(x=rows["train_size"], series=rows["preserved_layers"].map("{} layers".format)),
+        "training examples",
+        "pretrained layers preserved",
+        tuple(f"{k} layers" for k in kept),
+        ("task", "protocol"),
+        "against the number of training examples, one line for each number of first layers that stay pretrained",
+        sizes,
+        strip=False,
+        logarithmic=True,
+    )
+
+
+def localized(table: pd.DataFrame, width: int) -> View:
+    """Score against the first layer of a block of ``width``: the block random, or all layers but the block random."""
+    depth = _depth(table)
+    if not 1 <= width <= depth:
+        raise InvalidValue(f"a block of {width} layers does not exist in a model of {depth}", f"choose 1 to {depth}")
+    names = ("the block random", "all but the block random")
+    places = []
+    for start in range(depth - width + 1):
+        block = tuple(range(start, start + width))
+        rest = tuple(i for i in range(depth) if i not in block)
+        places += [(start + 1, name, format_layers(s)) for name, s in zip(names, (block, rest), strict=True)]
+    return _at_places(
+        table,
+        places,
+        f"first layer of the block of {width}",
+        names,
+        f"against the place of a block of {width} neighboring layers that alone is random, or alone stays pretrained",
+    )
+
+
+def single_layer(table: pd.DataFrame) -> View:
+    """Score against the one layer that is random."""
+    name = "one layer random"
+    places = [(i + 1, name, str(i)) for i in range(_depth(table))]
+    return _at_places(table, places, "random layer", (name,), "against the one layer that is replaced by a random one")
+
+
+def permutation(table: pd.DataFrame, orders: dict[int, tuple[int, ...]]) -> View:
+    """Score of the permuted model for each permutation: its number → its order of layers."""
+    numbers = {",".join(map(str, order)): number for number, order in orders.items()}
+    rows = table[(table["kind"] == "permuted") & table["permutation"].isin(list(numbers))]
+    rows = _required(rows, "permutation")
+    return View(
+        rows.assign(x=rows["permutation"].map(numbers), series="layers permuted"),
+        "permutation (seed of RandomState)",
+        "order of layers",
+        ("layers permuted",),
+        ("task", "train_size"),
+        "for each of several permutations of all pretrained layers before fine-tuning",
+        tuple(sorted(numbers.values())),
+        _reference(table, rows, []),
+        strip=False,
+    )
+
+
+def learning_rate(table: pd.DataFrame) -> View:
+    """Score against layers preserved (suffix), a line for each factor on the random layers' learning rate."""
+    usual = table[~table["keep_layernorm"]]
+    rows = _with_intact(usual, ["suffix", "all"], ["protocol", "random_rate"])
+    factors = sorted(rows["random_rate"].unique())
+    return _by_preserved(
+        rows,
+        rows["random_rate"].map("× {:g}".format),
+        [f"× {factor:g}" for factor in factors],
+        "learning rate of random layers",
+        ("task", "train_size", "protocol"),
+        "when the last layers are random, one line for each factor on the learning rate of the random layers",
+    )
+
+
+def layernorm(table: pd.DataFrame) -> View:
+    """Score against layers preserved (suffix), LayerNorm of the random layers reset or kept as pretrained."""
+    usual = table[table["random_rate"] == 1.0]
+    rows = _with_intact(usual, ["suffix", "all"], ["protocol", "keep_layernorm"])
+    names = {False: "reset", True: "kept"}
+    return _by_preserved(
+        rows,
+        rows["keep_layernorm"].map(names),
+        list(names.values()),
+        "LayerNorm of random layers",
+        ("task", "train_size", "protocol"),
+        "when the last layers are random, with LayerNorm of the random layers reset or kept as pretrained",
+    )
+
+
+def initialization(table: pd.DataFrame) -> View:
+    """Score against layers preserved (suffix), a line for each way of drawing new weights; epochs chosen by menu."""
+    rows = _with_intact(_plain(table), ["suffix", "all"], ["protocol"])
+    found = set(rows["protocol"])
+    names = [name for name in ("described", "released") if name in found]
+    return _by_preserved(
+        rows,
+        rows["protocol"],
+        [*names, *sorted(found - set(names))],
+        "new weights",
+        ("task", "train_size", "epochs"),
+        "when the last layers are random, one line for each way of drawing the new weights",
+    )
+
+
+def probing(table: pd.DataFrame) -> View:
+    """Score of probes against the number of frozen layers they read, a line for each kind of probe."""
+    rows = _required(table[table["kind"] == "probe"], "probing")
+    names = {"first": "first token", "mean": "mean of tokens"}
+    kind = rows["pooling"].map(names).where(rows["learning_rate"].isna(), rows["protocol"])
+    kind = kind + rows["control"].map({True: ", random labels", False: ""})
+    order = [*names.values(), *(f"{n}, random labels" for n in names.values())]
+    found = set(kind)
+    return View(
+        rows.assign(x=rows["probe_layer"], series=kind),
+        "frozen pretrained layers below the probe",
+        "probe",
+        tuple([name for name in order if name in found] + sorted(found - set(order))),
+        ("task", "train_size"),
+        "of probes against the number of frozen layers that they read, one line for each kind of probe",
+        tuple(range(_depth(table) + 1)),
+        strip=False,
+    )
+
+
+def small_data(table: pd.DataFrame) -> View:
+    """Every trial at the smallest train size against layers preserved (suffix)."""
+    return progressive(table[table["train_size"] == table["train_size"].min()], "suffix")
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The trials without the appendix's controls."""
+    return table[(table["random_rate"] == 1.0) & ~table["keep_layernorm"]]
+
+
+def _required(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    if rows.empty:
+        raise TableUnavailable(f"the table has no {what} trials", "run them with `companion run`")
+    return rows
+
+
+def _with_intact(table: pd.DataFrame, kinds: Sequence[str], varying: list[str]) -> pd.DataFrame:
+    """Trials of these kinds, and the intact ones repeated for each value of the ``varying`` columns among them."""
+    redrawn = _required(table[table["kind"].isin(kinds)], kinds[0])
+    return pd.concat([redrawn, _reference(table, redrawn, varying)], ignore_index=True)
+
+
+def _reference(table: pd.DataFrame, rows: pd.DataFrame, varying: list[str]) -> pd.DataFrame:
+    wanted = rows[[*SAME_RUN, *varying]].drop_duplicates()
+    intact = table[table["kind"] == "intact"].drop(columns=varying).merge(wanted, on=SAME_RUN)
+    return intact[list(table.columns)]
+
+
+def _by_preserved(
+    rows: pd.DataFrame, series: pd.Series, members: list[str], title: str, menus: tuple[str, ...], text: str
+) -> View:
+    depth = _depth(rows)
+    return View(
+        rows.assign(x=rows["preserved_layers"], series=series),
+        "pretrained layers preserved",
+        title,
+        tuple(members),
+        menus,
+        f"against the number of pretrained layers preserved, 0 to {depth}, {text}",
+        tuple(range(depth + 1)),
+    )
+
+
+def _at_places(
+    table: pd.DataFrame, places: list[tuple[int, str, str]], title: str, names: tuple[str, ...], text: str
+) -> View:
+    """Trials at named places: (x, series, redrawn layers as text); the intact model is the reference."""
+    frame = pd.DataFrame(places, columns=["x", "series", "reinitialized"])
+    rows = _plain(table).merge(frame, on="reinitialized")
+    rows = _required(rows, "matching")
+    return View(
+        rows,
+        title,
+        "random",
+        tuple(name for name in names if name in set(rows["series"])),
+        ("task", "train_size", "protocol"),
+        text,
+        tuple(sorted(frame["x"].unique().tolist())),
+        _reference(table, rows, ["protocol"]),
+    )
+
+
+def _depth(table: pd.DataFrame) -> int:
+    if table.empty:
+        raise TableUnavailable("the table has no trials", "run them with `companion run`")
+    return int(table["layers"].max())
