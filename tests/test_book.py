@@ -59,8 +59,18 @@ def test_every_page_is_in_the_table_of_contents():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_result_is_typed_by_hand(page):
     """Scores are written with decimals; versions, DOIs and code are not scores."""
-    prose = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", " ", page.read_text(), flags=re.DOTALL)
-    assert re.findall(r"(?<![\d.])-?[01]?\.\d\d+", prose) == []
+    assert typed_results(page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda page: page.stem)
+def test_no_result_is_typed_in_a_notebook(page):
+    cells = json.loads(page.read_text())["cells"]
+    assert typed_results("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")) == []
+
+
+def typed_results(text: str) -> list[str]:
+    prose = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", " ", text, flags=re.DOTALL)
+    return re.findall(r"(?<![\d.])-?[01]?\.\d\d+", prose)
 
 
 def test_code_is_folded_and_injected_parameters_go(tmp_path):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import TRAIN, result_of
+from conftest import TRAIN, result_of, some_trial
 
-from companion import experiments, finetune, profiles
+from companion import experiments, finetune, profiles, table
 from companion.cli import main
 from companion.store import Store
 
@@ -354,6 +354,48 @@ def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, capsys):
 def test_doctor_reads_the_data_folder(tiny_glue, capsys):
     main(["doctor", "--data-dir", str(tiny_glue)])
     assert f"ok    GLUE data: cola {TRAIN} + " in capsys.readouterr().out
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def publications(monkeypatch) -> dict[str, pd.DataFrame]:
+    """What is published, by profile: two profiles with three seeds of two trials each."""
+    tables = {}
+    for name in ("one", "two"):
+        results = [result_of(some_trial(reinitialized=which, seed=seed), 0.9 - 0.1 * len(which))
+                   for which in ((), (0, 1, 2, 3)) for seed in range(3)]  # fmt: skip
+        tables[name] = table.tidy(results, experiment="progressive", profile=name)
+    monkeypatch.setattr(table, "published_profiles", lambda: sorted(tables))
+    monkeypatch.setattr(table, "published", lambda profile: tables[profile])
+    return tables
+
+
+def test_claims_as_json(publications, capsys):
+    assert main(["claims", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(v["profile"], v["id"]) for v in shown] == [(p, f"C{i}") for p in ("one", "two") for i in range(1, 9)]
+    for verdict in shown:
+        wanted = {"id", "verdict", "profile", "statement", "statistic", "interval", "n", "trial_ids", "reason"}
+        assert wanted <= verdict.keys()
+        assert verdict["verdict"] == "undecided"
+        assert set(verdict["trial_ids"]) <= set(publications["one"]["trial_id"])
+    assert "one train size only (16)" in shown[2]["reason"]
+
+
+def test_claims_in_words_of_chosen_profiles(publications, capsys):
+    assert main(["claims", "--profile", "two", "--profile", "one"]) == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert [block.split(":")[0] for block in blocks] == [f"C{i} ({p})" for p in ("two", "one") for i in range(1, 9)]
+    assert "found     no trials of probing and progressive by the described protocol." in blocks[0]
+
+
+def test_claims_of_what_is_not_published(monkeypatch, capsys):
+    code = main(["claims", "--profile", "nonesuch"])
+    one_sentence(code, capsys.readouterr(), "there is no published table for profile 'nonesuch'")
+    monkeypatch.setattr(table, "published_profiles", list)
+    one_sentence(main(["claims"]), capsys.readouterr(), "no table is published; run a profile and use")
 
 
 # --- as a program ---------------------------------------------------------------------------------------------------

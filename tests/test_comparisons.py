@@ -9,6 +9,7 @@ import pytest
 from conftest import result_of, some_trial
 
 from companion import comparisons, table
+from companion.errors import UnknownName
 
 SUFFIX, ALL = (2, 3), (0, 1, 2, 3)
 
@@ -137,3 +138,147 @@ def test_missing_and_damaged_tables_end_in_a_sentence(tmp_path):
     rows(*INTACT).drop(columns="score").to_parquet(tmp_path / "p.parquet")
     with pytest.raises(table.TableUnavailable, match="has no column 'score'"):
         table.published("p", tmp_path)
+
+
+# --- effects of every intervention ----------------------------------------------------------------------------------
+
+
+def cells(which: tuple, protocol: str, *scores: float) -> list[tuple]:
+    return [(which, protocol, seed, score) for seed, score in enumerate(scores)]
+
+
+def test_effects_are_paired_with_the_intact_model_of_the_same_setup():
+    short = rows(*INTACT, *cells(SUFFIX, "described", 0.8, 0.6, 0.7), *cells(SUFFIX, "released", 0.4, 0.3, 0.2))
+    longer = rows(*cells(SUFFIX, "described", 0.1, 0.1, 0.1), epochs=9)  # has no intact model of as many epochs
+    found = comparisons.effects(pd.concat([short, longer]))
+    assert found[["protocol", "reinitialized", "epochs", "n"]].to_numpy().tolist() == [
+        ["described", "2-3", 1, 3],
+        ["released", "2-3", 1, 3],
+    ]
+    assert found["mean"].tolist() == pytest.approx([-0.1, -0.5])
+    assert found["low"].iloc[0] < -0.1 < found["high"].iloc[0]
+
+
+def test_effects_against_embeddings_only_are_by_protocol():
+    alls = cells(ALL, "described", 0.5, 0.4, 0.3) + cells(ALL, "released", 0.2, 0.1, 0.0)
+    suffixes = cells(SUFFIX, "described", 0.8, 0.6, 0.7) + cells(SUFFIX, "released", 0.4, 0.3, 0.2)
+    found = comparisons.effects(rows(*INTACT, *alls, *suffixes), "all")
+    assert found[["kind", "protocol"]].to_numpy().tolist() == [
+        ["intact", "described"],
+        ["suffix", "described"],
+        ["suffix", "released"],
+    ]
+    assert found["mean"].tolist() == pytest.approx([0.4, 0.3, 0.2])
+
+
+def test_effects_tell_controls_and_permutations_apart():
+    controls = [{"keep_layernorm": True}, {"random_rate": 5.0}, {"keep_layernorm": True, "random_rate": 5.0}]
+    tables = [rows(*INTACT), rows(*cells(ALL, "described", 0.5, 0.5, 0.5))]
+    tables += [rows(*cells(ALL, "described", 0.6, 0.6, 0.6), **control) for control in controls]
+    tables += [
+        rows(*cells((), "described", 0.7, 0.7, 0.7), permutation=order) for order in ((3, 2, 1, 0), (1, 0, 2, 3))
+    ]
+    whole = pd.concat([*tables, rows(*cells((), "described", 0.1, 0.1, 0.1), probe_layer=2)])
+    found = comparisons.effects(whole, "all")
+    assert found["kind"].tolist() == ["all"] * 3 + ["intact"] + ["permuted"] * 2
+    assert found["mean"].tolist() == pytest.approx([0.1, 0.1, 0.1, 0.3, 0.2, 0.2])
+    assert len(comparisons.effects(whole)) == 6
+
+
+def test_a_trial_of_several_experiments_counts_once():
+    once = rows(*INTACT, *cells(ALL, "described", 0.5, 0.5, 0.3))
+    twice = pd.concat([once, once.assign(experiment="data_scaling")])
+    for compare in (comparisons.effects, comparisons.benefit, comparisons.protocol_difference):
+        pd.testing.assert_frame_equal(compare(twice), compare(once))
+
+
+def test_benefit_is_of_plain_trials():
+    control = rows(*cells(ALL, "described", 0.9, 0.9, 0.9), keep_layernorm=True)
+    faster = rows(*cells(ALL, "described", 0.9, 0.9, 0.9), random_rate=5.0)
+    plain = rows(*INTACT, *cells(ALL, "described", 0.5, 0.5, 0.3))
+    pd.testing.assert_frame_equal(comparisons.benefit(pd.concat([plain, control, faster])), comparisons.benefit(plain))
+
+
+def test_effects_of_nothing_have_their_columns():
+    found = comparisons.effects(rows(*INTACT))
+    assert found.empty
+    assert found.columns.tolist() == [*comparisons.SETUP, *comparisons.INTERVENTION, "n", "mean", "low", "high"]
+
+
+def test_effects_against_an_unknown_reference():
+    with pytest.raises(UnknownName, match="unknown reference 'suffix'; choose one of: intact, all."):
+        comparisons.effects(rows(*INTACT), "suffix")
+
+
+# --- correlations between tasks -------------------------------------------------------------------------------------
+
+ORDERS = [(1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (3, 1, 2, 0), (3, 2, 1, 0)]
+
+
+def permuted(task: str, *scores: float, size: int = 16, orders=ORDERS) -> pd.DataFrame:
+    """Trials of experiment permutation: two seeds whose mean is the score, an order each."""
+    results = [
+        result_of(some_trial(task=task, permutation=order, seed=seed, train_size=size), score + 0.05 * (1 - 2 * seed))
+        for order, score in zip(orders, scores, strict=True)
+        for seed in (0, 1)
+    ]
+    return table.tidy(results, experiment="permutation", profile="p")
+
+
+def test_tasks_are_correlated_over_permutations_of_seed_means():
+    tables = [permuted("cola", 0.1, 0.2, 0.3, 0.4, 0.5), permuted("sst2", 0.6, 0.5, 0.7, 0.8, 0.99)]
+    found = comparisons.task_correlations(pd.concat([*tables, permuted("qnli", 0.5, 0.4, 0.3, 0.2, 0.1)]))
+    pairs = found[["first_task", "second_task"]].to_numpy().tolist()
+    assert pairs == [["cola", "qnli"], ["cola", "sst2"], ["qnli", "sst2"]]
+    assert found["spearman"].tolist() == pytest.approx([-1.0, 0.9, -0.9])  # ranks 2 1 3 4 5: 1 - 6·2/120
+    assert found["n"].tolist() == [5, 5, 5]
+    assert found["seeds"].tolist() == [2, 2, 2]
+    assert found["spearman_low"].isna().tolist() == [True, False, False]
+    assert found.loc[1, "pearson_low"] < found.loc[1, "pearson"] < found.loc[1, "pearson_high"]
+
+
+def test_only_permutations_of_both_tasks_count_and_train_sizes_are_apart():
+    small = [permuted("cola", 0.1, 0.2, 0.3, 0.4, 0.5), permuted("sst2", 0.1, 0.3, 0.2, orders=ORDERS[:3])]
+    large = [permuted(task, 0.1, 0.2, size=99, orders=ORDERS[:2]) for task in ("cola", "sst2")]
+    found = comparisons.task_correlations(pd.concat(small + large))
+    assert found[["train_size", "n"]].to_numpy().tolist() == [[16, 3], [99, 2]]
+    assert found["spearman"].tolist() == pytest.approx([0.5, 1.0])
+    assert found["pearson_low"].isna().all()
+
+
+def test_tasks_without_a_common_permutation_have_no_correlation():
+    apart = [permuted("cola", 0.1, 0.2, orders=ORDERS[:2]), permuted("sst2", 0.1, 0.3, orders=ORDERS[2:4])]
+    found = comparisons.task_correlations(pd.concat(apart))
+    assert found[["n", "seeds"]].to_numpy().tolist() == [[0, 0]]
+    assert found["pearson"].isna().all()
+
+
+def test_one_task_or_no_permutation_is_no_pair():
+    for alone in (permuted("cola", 0.1, 0.2, orders=ORDERS[:2]), rows(*INTACT)):
+        found = comparisons.task_correlations(alone)
+        assert found.empty
+        assert found.columns.tolist()[-3:] == ["spearman", "spearman_low", "spearman_high"]
+
+
+# --- diverged trials ------------------------------------------------------------------------------------------------
+
+
+def test_share_of_diverged_trials_by_hand():
+    one = rows(*INTACT, *cells(ALL, "described", 0.5, 0.5, 0.5, 0.5))
+    one["diverged"] = [False, False, False, True, True, True, False]
+    found = comparisons.diverged_share(pd.concat([one, one.assign(experiment="data_scaling")]), ["kind"])
+    assert found.columns.tolist() == ["kind", "n", "diverged", "share", "low", "high"]
+    assert found[["kind", "n", "diverged", "share"]].to_numpy().tolist() == [["all", 4, 3, 0.75], ["intact", 3, 0, 0.0]]
+    # Wilson: (p + z²/2n ± z√(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+    z, n, p = 1.959964, 4, 0.75
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    ends = [(p + z**2 / (2 * n) + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+    assert found.loc[0, ["low", "high"]].tolist() == pytest.approx(ends, abs=1e-6)
+    by_experiment = comparisons.diverged_share(pd.concat([one, one.assign(experiment="x")]), ["experiment"])
+    assert by_experiment["n"].tolist() == [7, 7]
+
+
+def test_share_of_no_trials_has_its_columns():
+    found = comparisons.diverged_share(rows(*INTACT).head(0), ["task", "kind"])
+    assert found.empty
+    assert found.columns.tolist() == ["task", "kind", "n", "diverged", "share", "low", "high"]

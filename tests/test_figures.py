@@ -11,10 +11,16 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from companion import figures, stats, theme
+from companion import embed, figures, stats, theme, views
 from companion.errors import TableUnavailable, UnknownName
 
 LAYERS = 4
+REDRAWN = {("all", 0): "0-3", ("suffix", 2): "2-3", ("prefix", 2): "0-1", ("intact", 4): ""}
+
+
+def progressive(table: pd.DataFrame, direction: str = "suffix", this_run: pd.DataFrame | None = None):
+    fresh = None if this_run is None else views.progressive(this_run, direction)
+    return figures.curves(views.progressive(table, direction), fresh)
 
 
 def trial(task: str, kind: str, kept: int, seed: int, score: float, **changes) -> dict:
@@ -27,7 +33,12 @@ def trial(task: str, kind: str, kept: int, seed: int, score: float, **changes) -
         "train_size": 100,
         "kind": kind,
         "preserved_layers": kept,
+        "reinitialized": REDRAWN[kind, kept],
+        "permutation": "",
         "protocol": "described",
+        "random_rate": 1.0,
+        "keep_layernorm": False,
+        "epochs": 4,
         "seed": seed,
         "score": score,
         "diverged": False,
@@ -60,45 +71,29 @@ def layers_of(chart: alt.TopLevelMixin) -> dict[str, list[tuple[dict, list[dict]
     return found
 
 
-def test_curve_has_both_ends_and_one_direction(table):
-    suffix = figures.curve(table, "suffix")
-    assert set(suffix["kind"]) == {"all", "suffix", "intact"}
-    assert set(suffix["preserved_layers"]) == {0, 2, 4}
-
-
-def test_intact_trials_belong_to_every_protocol(table):
-    intact = figures.curve(table, "suffix").query("kind == 'intact' and task == 'pocket-cola'")
-    assert sorted(intact["protocol"]) == ["described"] * 3 + ["released"] * 3
-
-
-def test_intact_trials_are_not_repeated_for_a_protocol_that_is_absent(table):
-    intact = figures.curve(table[table["protocol"] == "described"], "suffix").query("kind == 'intact'")
-    assert set(intact["protocol"]) == {"described"}
-
-
 def test_bands_are_the_intervals_of_stats_and_absent_below_three(table):
-    chart = figures.progressive(table, direction="suffix")
+    chart = progressive(table)
     [(layer, rows)] = layers_of(chart)["area"]
     assert (layer["encoding"]["y"]["field"], layer["encoding"]["y2"]["field"]) == ("low", "high")
-    assert len(rows) == len(figures.curve_means(table, "suffix"))
+    assert len(rows) == len(views.progressive(table, "suffix").means)
     for row in rows:
-        scores = figures.curve(table, "suffix").query(
-            "task == @row['task'] and protocol == @row['protocol'] and preserved_layers == @row['preserved_layers']"
+        scores = views.progressive(table, "suffix").trials.query(
+            "task == @row['task'] and protocol == @row['protocol'] and x == @row['x']"
         )["score"]
         assert row["n"] == len(scores)
         assert row["score"] == pytest.approx(scores.mean())
         interval = stats.t_interval(scores)
         assert (row["low"], row["high"]) == ((None, None) if interval is None else pytest.approx(interval))
-    assert [row["preserved_layers"] for row in rows if row["low"] is None] == [2, 2]
+    assert [row["x"] for row in rows if row["low"] is None] == [2, 2]
     assert layer["mark"]["invalid"].startswith("break-paths")
 
 
 def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
-    marks = layers_of(figures.progressive(table, direction="suffix"))
+    marks = layers_of(progressive(table))
     [(_, dots)] = marks["circle"]
     [(cross, crosses)] = [(layer, rows) for layer, rows in marks["point"] if layer["mark"].get("shape") == theme.CROSS]
     drawn = sorted(row["trial_id"] for row in dots + crosses)
-    assert drawn == sorted(figures.curve(table, "suffix")["trial_id"])
+    assert drawn == sorted(views.progressive(table, "suffix").trials["trial_id"])
     assert [row["diverged"] for row in crosses] == [True, True]
     told = {channel["field"] for channel in cross["encoding"]["tooltip"]}
     assert {"seed", "trial_id", "score", "steps", "seconds", "diverged"} <= told
@@ -106,32 +101,26 @@ def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
 
 def test_this_run_is_ringed_on_top_with_a_legend_entry(table):
     fresh = table.query("seed == 0").assign(score=0.9)
-    marks = layers_of(figures.progressive(table, direction="suffix", this_run=fresh))
+    marks = layers_of(progressive(table, this_run=fresh))
     [(rings, rows)] = [(layer, rows) for layer, rows in marks["point"] if "stroke" in layer["encoding"]]
-    assert sorted(row["trial_id"] for row in rows) == sorted(figures.curve(fresh, "suffix")["trial_id"])
+    assert sorted(row["trial_id"] for row in rows) == sorted(views.progressive(fresh, "suffix").trials["trial_id"])
     assert rings["encoding"]["stroke"]["scale"]["domain"] == ["this run"]
     assert rings["encoding"]["stroke"]["legend"] is not None
-    text = json.dumps(figures.progressive(table, direction="suffix").to_dict())
+    text = json.dumps(progressive(table).to_dict())
     assert "this run" not in text.lower()
 
 
-@pytest.mark.parametrize("fresh", ["train_size == 0", "kind == 'intact'"])
-def test_a_run_without_trials_of_this_curve_draws_no_rings(table, fresh):
-    marks = layers_of(figures.progressive(table, direction="suffix", this_run=table.query(fresh)))
-    assert not any("stroke" in layer["encoding"] for layer, _ in marks["point"])
-
-
 def test_dropdowns_offer_what_the_table_has(table):
-    spec = figures.progressive(table, direction="suffix").to_dict()
+    spec = progressive(table).to_dict()
     offered = {param["name"]: param["bind"].get("options") for param in spec["params"]}
     assert offered["task"] == ["pocket-cola", "pocket-qnli"]
-    assert offered["train_size"] == [0, 100]
+    assert "shown" not in offered  # one line: nothing to choose
     assert offered["protocol"] == ["described", "released"]
     assert "hide_trials" in offered
 
 
 def test_axis_follows_the_metric_of_the_task(table):
-    view = figures.progressive(table, direction="suffix").to_dict()["vconcat"][0]
+    view = progressive(table).to_dict()["vconcat"][0]
     assert '"pocket-cola": "Matthews correlation"' in view["title"]["text"]["expr"]
     assert '"pocket-qnli": "accuracy"' in view["title"]["text"]["expr"]
     line = next(layer for layer in view["layer"] if layer["mark"]["type"] == "line")
@@ -142,17 +131,15 @@ def test_axis_follows_the_metric_of_the_task(table):
     assert bounds[1]["pocket-qnli"] <= 1
 
 
-@pytest.mark.parametrize("direction", figures.DIRECTIONS)
+@pytest.mark.parametrize("direction", views.DIRECTIONS)
 def test_strip_shows_which_layers_stay(table, direction):
-    [(_, cells)] = layers_of(figures.progressive(table, direction=direction))["rect"]
-    kept = {k: {c["layer"] for c in cells if c["k"] == k and c["state"] == "pretrained"} for k in range(LAYERS + 1)}
-    assert kept[0] == set()
-    assert kept[LAYERS] == {1, 2, 3, 4}
-    assert kept[1] == ({1} if direction == "suffix" else {4})
+    [(_, cells)] = layers_of(progressive(table, direction))["rect"]
+    kept = {k: {c["layer"] for c in cells if c["x"] == k and c["state"] == "pretrained"} for k in (0, 2, 4)}
+    assert kept == {0: set(), 2: {1, 2} if direction == "suffix" else {3, 4}, 4: {1, 2, 3, 4}}
 
 
 def test_alt_text_says_what_is_drawn(table):
-    chart = figures.progressive(table, direction="prefix", this_run=table)
+    chart = progressive(table, "prefix", table)
     assert re.search(r"first layers.*pocket-cola, pocket-qnli.*this run", chart.to_dict()["description"])
     assert "pocket-cola" in figures.intact_vs_random(table).to_dict()["description"]
 
@@ -167,15 +154,15 @@ def test_intact_vs_random_draws_the_means_of_stats(table):
 
 def test_wrong_input_is_one_sentence(table):
     with pytest.raises(UnknownName, match="direction 'sideways'"):
-        figures.curve(table, "sideways")
+        progressive(table, "sideways")
     with pytest.raises(TableUnavailable, match="no suffix trials"):
-        figures.progressive(table[table["kind"] == "intact"], direction="suffix")
+        progressive(table[table["kind"] == "intact"])
 
 
 def test_page_html_has_chart_caption_rows_and_alt_text(table, monkeypatch):
     monkeypatch.setenv("COMPANION_BOOK", "1")
-    chart, rows = figures.progressive(table, direction="suffix"), figures.curve_means(table, "suffix")
-    page = figures.show(chart, name="suffix", caption="Means of <3 & more.", rows=rows).data
+    chart, rows = progressive(table), views.progressive(table, "suffix").means
+    page = embed.show(chart, name="suffix", caption="Means of <3 & more.", rows=rows).data
     spec = re.search(r'<script type="application/vnd.vegalite.v6\+json">(.*?)</script>', page).group(1)
     assert json.loads(spec) == json.loads(json.dumps(chart.to_dict()))
     assert 'role="group" aria-label="Line chart' in page
@@ -188,12 +175,12 @@ def test_page_html_has_chart_caption_rows_and_alt_text(table, monkeypatch):
 def test_live_notebook_draws_without_the_network(table, monkeypatch, capsys):
     monkeypatch.delenv("COMPANION_BOOK", raising=False)
     shown = []
-    monkeypatch.setattr(figures, "display", shown.append)
-    chart = figures.progressive(table, direction="suffix")
-    page = figures.show(chart, name="suffix", caption="c", rows=table).data
+    monkeypatch.setattr(embed, "display", shown.append)
+    chart = progressive(table)
+    page = embed.show(chart, name="suffix", caption="c", rows=table).data
     assert "companion-chart" not in page
     assert not re.search(r'src="https?://', shown[0].data)
-    assert f'"width":{figures.LIVE_WIDTH}' in shown[0].data
+    assert f'"width":{embed.LIVE_WIDTH}' in shown[0].data
 
 
 def luminance(color: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -35,6 +36,10 @@ def parameters(tiny_bert, tiny_glue, tmp_path) -> dict:
     return {**shared, **running, "preserved_layers": {"described": [0, 2, 4], "released": [0]}}
 
 
+def defaults_of(name: str) -> dict:
+    return {n: ast.literal_eval(p["default"]) for n, p in notebooks.parameters(name).items()}
+
+
 def texts(page: Path) -> str:
     """Everything an executed notebook shows."""
     cells = nbformat.read(page, 4).cells
@@ -56,11 +61,13 @@ def test_committed_notebooks_are_stripped_and_describe_their_parameters(path):
     assert all(parameter["help"] and parameter["inferred_type_name"] != "None" for parameter in found.values())
 
 
-def test_a_notebooks_defaults_are_those_of_the_quick_profile():
-    quick = profiles.load("pocket-quick").experiments["progressive"]
-    defaults = {n: yaml.safe_load(p["default"]) for n, p in notebooks.parameters("progressive").items()}
-    defaults["learning_rate"] = float(defaults["learning_rate"])
-    assert {name: defaults[name] for name in quick} == quick
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_a_notebooks_defaults_are_those_of_the_quick_profile(name):
+    quick = profiles.load("pocket-quick").experiments[name]
+    defaults = {
+        n: profiles.read_yaml(p["default"].replace("True", "true")) for n, p in notebooks.parameters(name).items()
+    }
+    assert {parameter: defaults[parameter] for parameter in quick} == quick
 
 
 # --- executed -------------------------------------------------------------------------------------------------------
@@ -85,6 +92,35 @@ def test_a_run_and_then_a_page_from_stored_results_alone(parameters, tmp_path, c
     assert "trial/s" not in texts(again)  # no progress bar on a published page
     assert sorted(p.name for p in tmp_path.glob("*.ipynb")) == ["again.ipynb", "page.ipynb"]
     assert not list(tmp_path.glob(".*.ipynb"))
+
+
+SMALL = {
+    "probing": {"probe_layers": [0, 4], "probe_epochs": 1},
+    "data_scaling": {"preserved_layers": {"described": [0, 2, 4]}},
+    "localized": {"width": 2, "starts": "all"},
+    "single_layer": {"which": [0, 3]},
+    "permutation": {"permutations": [1, 2]},
+    "learning_rate": {"preserved_layers": {"described": [0, 4]}},
+    "layernorm": {"preserved_layers": {"described": [0, 4]}},
+    "small_data": {"preserved_layers": {"described": [0, 4]}},
+    "initialization": {"preserved_layers": {"described": [0], "shuffled": [0]}, "epochs_factors": [1, 2]},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_experiment_runs_and_draws_through_papermill(name, parameters, tmp_path):
+    known = notebooks.parameters(name)
+    given = {k: v for k, v in {**parameters, **SMALL[name]}.items() if k in known}
+    page = tmp_path / "page.ipynb"
+    notebooks.execute(name, {**given, "rerun": True}, page)
+    planned = experiments.plan(
+        name, {**{k: profiles.read_yaml(p["default"].replace("True", "true")) for k, p in known.items()}, **given}
+    )
+    assert {r.trial for r in Store(tmp_path / "store")} == set(planned)
+    shown = texts(page)
+    assert f"This run has {len(planned)} trials; nothing is published for its profile" in shown
+    assert f"figure-{name.replace('_', '-')}" in shown
 
 
 def test_an_unknown_parameter_stops_before_the_kernel_starts(parameters, tmp_path):

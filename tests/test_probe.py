@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import shutil
@@ -50,6 +51,12 @@ def lively(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def with_dropout(tmp_path_factory) -> str:
     return saved(tmp_path_factory, "dropout", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory) -> str:
+    """Only its attention drops out."""
+    return saved(tmp_path_factory, "noisy", initializer_range=0.2, attention_probs_dropout_prob=0.5)
 
 
 def split(folder, task: str, name: str) -> pd.DataFrame:
@@ -297,31 +304,46 @@ def test_reloaded_heads_are_scored_below_freshly_random_layers(lively, plan_tria
     assert [o["score"] for o in plain] != [o["score"] for o in scored]
 
 
-def test_training_a_head_leaves_every_other_weight_as_it_was(with_dropout, plan_trial, tiny_glue, monkeypatch):
-    before = {k: v.clone() for k, v in models.load(with_dropout).network.state_dict().items()}
-    trained, real = {}, probe._predict
+@pytest.fixture
+def scored(monkeypatch) -> list[tuple]:
+    """The network and the classifier that each score is computed with."""
+    real, found = probe._predict, []
 
     def spy(network, head, *rest):
-        trained.update(network.state_dict())
-        trained["head"] = head.head.weight.detach()
+        found.append((copy.deepcopy(network.state_dict()), head.head))
         return real(network, head, *rest)
 
     monkeypatch.setattr(probe, "_predict", spy)
+    return found
+
+
+def test_training_a_head_leaves_every_other_weight_as_it_was(with_dropout, plan_trial, tiny_glue, scored):
+    before = {k: v.clone() for k, v in models.load(with_dropout).network.state_dict().items()}
     trial = plan_trial(model=with_dropout, probe_layer=2, protocol="released+probe_reload=false", epochs=2)
     run([trial], tiny_glue)
-    assert not torch.equal(trained.pop("head"), torch.empty(2, 32).normal_(0, 0.02, generator=generator(0, "head")))
+    ((trained, head),) = scored
+    assert not torch.equal(head.weight, torch.empty(2, 32).normal_(0, 0.02, generator=generator(0, "head")))
     for weights in (trained, models.load(with_dropout).network.state_dict()):
         assert weights.keys() == before.keys()
         assert all(torch.equal(before[name], weights[name]) for name in before)
 
 
-def test_dropout_of_the_frozen_layers_is_a_field_of_the_protocol(tmp_path_factory, lively, plan_trial, tiny_glue):
+@pytest.mark.parametrize("reload", [False, True])
+def test_heads_trained_with_dropout_are_scored_without(reload, noisy, plan_trial, tiny_glue, scored):
+    protocol = "released" if reload else "released+probe_reload=false"
+    size = {"task": "sst2", "train_size": 40, "epochs": 4, "learning_rate": 0.05}
+    trial = plan_trial(model=noisy, probe_layer=3, protocol=protocol, **size)
+    (outcome,) = run([trial], tiny_glue)
+    dev = split(tiny_glue, "sst2", "validation")
+    head_agrees(outcome, trial, tiny_glue, scored[0][1], pooled(trial, dev, full_depth=reload))
+
+
+def test_dropout_of_the_frozen_layers_is_a_field_of_the_protocol(noisy, lively, plan_trial, tiny_glue):
     def losses(model, **fields):
         name = "released" + "".join(f"+{field}={value}" for field, value in fields.items())
         trial = plan_trial(model=model, probe_layer=3, protocol=name, epochs=2, learning_rate=0.01)
         return trial, run([trial], tiny_glue)[0]["loss_curve"]
 
-    noisy = saved(tmp_path_factory, "noisy", initializer_range=0.2, attention_probs_dropout_prob=0.5)
     trial, calm = losses(noisy, probe_dropout="false")
     assert calm == pytest.approx(plain_head(trial, tiny_glue)[0], abs=2e-4)
     assert losses(noisy)[1] != pytest.approx(calm, abs=2e-3)

@@ -7,7 +7,7 @@ import yaml
 
 from companion import notebooks, profiles
 from companion.errors import InvalidValue, UnknownName
-from companion.experiments import EXPERIMENTS
+from companion.experiments import EXPERIMENTS, plan
 from companion.protocols import PROTOCOLS
 
 
@@ -21,7 +21,15 @@ def test_shipped_profiles_fit_their_notebooks(name):
         # every parameter is given, so that a profile does not follow another one's defaults by accident
         missing = set(notebooks.parameters(experiment)) - set(parameters)
         assert missing == {"data_dir", "store", "rerun", "executor"}
-        assert set(parameters["preserved_layers"]) <= set(PROTOCOLS)
+        assert {*parameters.get("preserved_layers", ()), *parameters.get("protocols", ())} <= set(PROTOCOLS)
+
+
+def test_the_quick_rerun_repeats_trials_of_the_full_profile():
+    """Its pages say whether scores agree with the published ones, so each of its trials must be one of those."""
+    quick, full = profiles.load("pocket-quick").experiments, profiles.load("pocket").experiments
+    assert set(quick) == set(full) == set(EXPERIMENTS)
+    for name in EXPERIMENTS:
+        assert set(plan(name, quick[name])) <= set(plan(name, full[name])), name
 
 
 def test_the_papers_own_settings():

@@ -11,7 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from companion.stats import paired_difference, summarize, t_interval
+from companion import stats
+from companion.errors import InvalidValue
+from companion.stats import (
+    blocked_anova,
+    bootstrap_interval,
+    correlation,
+    expanded_level,
+    paired_difference,
+    rank_correlations,
+    ratio_interval,
+    released_coverage,
+    released_half_width,
+    summarize,
+    t_interval,
+    welch_interval,
+)
 
 scores = st.lists(st.floats(-1, 1).map(lambda x: round(x, 6)), min_size=3, max_size=12)
 
@@ -83,3 +98,174 @@ def test_two_rows_of_one_seed_are_never_paired_by_accident():
     twice = pd.concat([seeds(s0=1.0), seeds(s0=0.9)])
     with pytest.raises(pd.errors.MergeError):
         paired_difference(twice, seeds(s0=0.5), ["seed"])
+
+
+# --- other intervals ------------------------------------------------------------------------------------------------
+
+
+def test_welch_interval_is_scipys():
+    first, second = [0.9, 0.8, 0.85, 0.95], [0.5, 0.7, 0.65]
+    expected = scipy_stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert welch_interval(first, second) == pytest.approx((expected.low, expected.high))
+    assert welch_interval([0.9] * 3, [0.5] * 3) == pytest.approx((0.4, 0.4))
+    assert welch_interval(first, second[:2]) is None
+
+
+def test_ratio_interval_by_hand():
+    """Its ends are the ratios r at which the t-interval of above - r·below just touches 0."""
+    above, below = np.array([0.10, 0.12, 0.09, 0.13]), np.array([0.30, 0.33, 0.28, 0.31])
+    low, high = ratio_interval(above, below)
+    assert low < above.mean() / below.mean() < high
+    assert t_interval(above - low * below)[0] == pytest.approx(0)
+    assert t_interval(above - high * below)[1] == pytest.approx(0)
+
+
+def test_ratio_interval_with_a_sure_denominator_is_the_t_interval():
+    above = [0.1, 0.2, 0.3]
+    assert ratio_interval(above, [0.5] * 3) == pytest.approx([2 * end for end in t_interval(above)])
+
+
+def test_ratio_to_what_may_be_zero_has_no_interval():
+    assert ratio_interval([0.1, 0.2, 0.3], [-0.1, 0.1, 0.2]) is None
+    assert ratio_interval([0.1, 0.2], [0.5, 0.6]) is None
+
+
+def test_bootstrap_interval_agrees_with_scipys():
+    values = np.random.default_rng(1).normal(size=20)
+    rng = np.random.default_rng(2)
+    theirs = scipy_stats.bootstrap((values,), np.mean, method="percentile", rng=rng).confidence_interval
+    assert bootstrap_interval(values) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
+    assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
+
+
+def test_bootstrap_interval_of_few_and_of_equal_values():
+    assert bootstrap_interval([0.1, 0.2]) is None
+    assert bootstrap_interval([0.5] * 3) == (0.5, 0.5)
+    assert bootstrap_interval([1.0, 2.0, 3.0]) == (1.0, 3.0)  # the same value is drawn three times in 1 of 27 resamples
+
+
+def test_bootstrap_of_another_statistic_resamples_rows():
+    rows = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+    assert bootstrap_interval(
+        rows, statistic=lambda s: s[:, :, 1].mean(axis=1) / s[:, :, 0].mean(axis=1)
+    ) == pytest.approx((10, 10))
+    assert bootstrap_interval(rows, statistic=lambda s: np.full(len(s), math.nan)) is None
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_expanded_level_mends_the_coverage_of_the_bootstrap(n, monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 1999)
+    draws = np.random.default_rng(0).normal(size=(600, n))
+
+    def coverage(level: float) -> float:
+        return np.mean([low <= 0 <= high for low, high in (bootstrap_interval(d, level) for d in draws)])
+
+    assert coverage(0.95) < 0.93
+    assert coverage(expanded_level(n)) == pytest.approx(0.95, abs=0.035)
+
+
+# --- analysis of variance -------------------------------------------------------------------------------------------
+
+
+def test_analysis_of_variance_by_hand():
+    # columns 1, 2, 3 apart from residuals ±0.5 in a 2 × 2 corner: F = (2·2/2) / (1/2) = 4 on 2 and 2, p = 1/(1 + 4)
+    scores = np.array([[1.5, 1.5, 3.0], [0.5, 2.5, 3.0]])
+    assert blocked_anova(scores) == pytest.approx(1 / 5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda p: (round(p[0], 3), round(p[1], 3))),
+                min_size=3, max_size=8))  # fmt: skip
+def test_analysis_of_variance_of_two_columns_is_the_paired_test(pairs):
+    scores = np.array(pairs)
+    differences = scores[:, 0] - scores[:, 1]
+    if np.ptp(differences) < 1e-6:
+        assert blocked_anova(scores) == (1.0 if abs(differences[0]) < 1e-6 else 0.0)
+    else:
+        assert blocked_anova(scores) == pytest.approx(scipy_stats.ttest_rel(*scores.T).pvalue, abs=1e-9)
+
+
+def test_analysis_of_variance_ignores_what_a_seed_adds_to_all():
+    scores = np.random.default_rng(0).normal(size=(4, 5))
+    assert blocked_anova(scores + 10 * np.arange(4)[:, None]) == pytest.approx(blocked_anova(scores))
+    assert math.isnan(blocked_anova(scores[:1]))
+    assert math.isnan(blocked_anova(scores[:, :1]))
+    assert math.isnan(blocked_anova(np.empty((0, 0))))
+
+
+# --- correlations ---------------------------------------------------------------------------------------------------
+
+pairs = st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=5, max_size=12, unique_by=(
+    lambda p: round(p[0], 3), lambda p: round(p[1], 3)))  # fmt: skip
+
+
+@given(pairs)
+def test_correlations_are_scipys(values):
+    first, second = np.round(np.array(values).T, 3)
+    found = correlation(first, second)
+    theirs = scipy_stats.pearsonr(first, second)
+    assert found.n == len(values)
+    assert found.pearson == pytest.approx(theirs.statistic)
+    if found.pearson_interval is not None:
+        interval = theirs.confidence_interval(0.95)
+        assert found.pearson_interval == pytest.approx((interval.low, interval.high))
+    assert found.spearman == pytest.approx(scipy_stats.spearmanr(first, second).statistic)
+
+
+def test_correlation_by_hand():
+    # ranks 1 2 3 4 5 and 2 1 3 4 5: d² = 2, so 1 - 6·2/(5·24) = 0.9; z = atanh 0.9 ± 1.96·√((1 + 0.81/2)/2)
+    found = correlation([1, 2, 3, 4, 5], [20, 10, 30, 40, 1000])
+    assert found.spearman == pytest.approx(0.9)
+    half = 1.959964 * math.sqrt(1.405 / 2)
+    assert found.spearman_interval == pytest.approx((math.tanh(1.472219 - half), math.tanh(1.472219 + half)), abs=1e-6)
+
+
+def test_correlations_that_are_undefined_or_have_no_interval():
+    for flat in (correlation([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]), correlation([1, 2, 3], [0.1] * 3), correlation([], [])):
+        assert math.isnan(flat.pearson)
+        assert math.isnan(flat.spearman)
+        assert (flat.pearson_interval, flat.spearman_interval) == (None, None)
+    three = correlation([1, 2, 3], [1, 3, 2])
+    assert three.spearman == pytest.approx(0.5)
+    assert (three.n, three.pearson_interval, three.spearman_interval) == (3, None, None)
+    perfect = correlation([1, 2, 3, 4], [2, 4, 6, 9])
+    assert perfect.spearman == pytest.approx(1.0)
+    assert perfect.spearman_interval is None
+    assert perfect.pearson_interval is not None
+
+
+def test_correlation_of_unequal_lengths_is_an_error():
+    with pytest.raises(InvalidValue, match="3 values cannot be paired with 2; give as many of one as of the other."):
+        correlation([1, 2, 3], [1, 2])
+
+
+def test_rank_correlations_are_spearmans():
+    curves, target = np.random.default_rng(0).integers(0, 5, size=(8, 6)), np.array([1, 2, 2, 4, 5, 6])
+    expected = [scipy_stats.spearmanr(curve, target).statistic for curve in curves]
+    assert rank_correlations(curves, target) == pytest.approx(expected)
+    flat = rank_correlations(np.array([[0.3, 0.1 + 0.2, 0.3], [1, 2, 3]]), np.array([1, 2, 3]))
+    assert math.isnan(flat[0])  # 0.1 + 0.2 is 0.3 but for rounding
+    assert flat[1] == pytest.approx(1.0)
+
+
+# --- the released error bars ----------------------------------------------------------------------------------------
+
+
+def test_released_error_bar_by_hand():
+    # population deviation of 1, 2, 3 is √(2/3)
+    assert released_half_width([1.0, 2.0, 3.0]) == pytest.approx(2.667 / math.sqrt(3) * math.sqrt(2 / 3))
+    assert released_half_width([0.7]) == 0
+    assert math.isnan(released_half_width([]))
+
+
+@pytest.mark.parametrize(("n", "coverage"), [(3, 0.84), (10, 0.97), (50, 0.99)])
+def test_coverage_of_the_released_error_bars(n, coverage):
+    assert released_coverage(n) == pytest.approx(coverage, abs=0.005)
+    draws = np.random.default_rng(n).normal(size=(4000, n))
+    simulated = np.mean([abs(values.mean()) <= released_half_width(values) for values in draws])
+    assert simulated == pytest.approx(released_coverage(n), abs=0.02)
+
+
+def test_one_value_has_no_coverage():
+    with pytest.raises(InvalidValue, match="an error bar of 1 values has no coverage; give at least 2."):
+        released_coverage(1)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
+import re
 import shutil
+from collections import Counter, defaultdict
 
 import numpy as np
 import pandas as pd
@@ -73,6 +77,85 @@ def test_seeds_choose_different_examples(tiny_glue):
 def test_sizes_the_data_cannot_give(tiny_glue, size):
     with pytest.raises(InvalidValue, match=f"train size {size} is not possible for 'cola'; choose from 1 to {TRAIN}"):
         tasks.subset(tasks.load("cola", tiny_glue), size, 0)
+
+
+# --- labels of words, for control probes ----------------------------------------------------------------------------
+
+
+def hand_made(tmp_path, train: list[str], dev: list[str]) -> tasks.TaskData:
+    for split, sentences in (("train", train), ("validation", dev)):
+        rows = [{"sentence": sentence, "label": i % 2} for i, sentence in enumerate(sentences)]
+        write_split(tmp_path, "cola", split, rows)
+    return tasks.load("cola", tmp_path)
+
+
+def coin(seed: int, word: str) -> bytes:
+    return hashlib.sha256(f"{seed}/control/{word}".encode()).digest()
+
+
+def last_words(data, rows) -> list[str]:
+    return [re.findall(r"\w+", text)[-1].lower() for text in rows[data.task.texts[-1]]]
+
+
+def test_control_labels_by_hand(tmp_path):
+    words = ["sun", "rain", "cat", "dog"]
+    for seed, order in ((0, ["sun", "rain", "cat", "dog"]), (1, ["rain", "dog", "cat", "sun"])):
+        assert sorted(words, key=lambda word, seed=seed: coin(seed, word)) == order
+    train = ["I like rain", "No rain.", "Rain !", "The cat", "a big dog .", "the sun"]
+    data = hand_made(tmp_path, train, ["A CAT!", "sun", "the rain , I like ,", "the snow", "my snow ?"])
+    # seed 0: sun → 0 (1 text to 0), rain → 1 (1 to 3), cat → 0 (2 to 3), dog → 0 (3 to 3)
+    assert tasks.control_labels(data, data.train, 0).tolist() == [1, 1, 1, 0, 0, 0]
+    # seed 1: rain → 0 (3 texts to 0), then the others → 1
+    assert tasks.control_labels(data, data.train, 1).tolist() == [0, 0, 0, 1, 1, 1]
+    snow = [coin(seed, "snow")[0] % 2 for seed in range(2)]
+    like = coin(0, "like")[0] % 2
+    assert tasks.control_labels(data, data.dev, 0).tolist() == [0, 0, like, snow[0], snow[0]]
+    assert tasks.control_labels(data, data.dev, 1).tolist()[-2:] == [snow[1], snow[1]]
+
+
+def test_texts_without_a_word_share_a_control_label(tmp_path):
+    data = hand_made(tmp_path, ["...", "?", "a cat"], ["!", "a cat"])
+    dots, question, cat = tasks.control_labels(data, data.train, 0)
+    assert dots == question != cat
+    assert tasks.control_labels(data, data.dev, 0).tolist() == [dots, cat]
+
+
+@pytest.mark.parametrize("task", ["pocket-cola", "pocket-sst2", "pocket-qnli"])
+def test_control_labels_follow_last_words_alone_and_are_about_balanced(task):
+    data = tasks.load(task)
+    given = defaultdict(set)
+    for rows in (data.train, data.dev):
+        for word, label in zip(last_words(data, rows), tasks.control_labels(data, rows, 3), strict=True):
+            given[word].add(int(label))
+    assert all(len(labels) == 1 for labels in given.values())
+    assert set.union(*given.values()) == {0, 1}
+    labels = tasks.control_labels(data, data.train, 3)
+    assert abs(labels.sum() * 2 - len(labels)) <= max(Counter(last_words(data, data.train)).values())
+    assert abs(labels.mean() - 0.5) < 0.05
+    assert abs(np.corrcoef(labels, data.train["label"])[0, 1]) < 0.2
+
+
+def test_control_labels_of_a_row_do_not_depend_on_the_rows_beside_it(tiny_glue):
+    data = tasks.load("qnli", tiny_glue)
+    together = tasks.control_labels(data, data.dev, 0)
+    alone = [tasks.control_labels(data, data.dev.select([i]), 0)[0] for i in range(len(data.dev))]
+    assert together.tolist() == alone
+    assert together.dtype == np.int64
+
+
+def test_other_seeds_give_other_control_labels():
+    data = tasks.load("pocket-cola")
+    labels = {seed: tuple(tasks.control_labels(data, data.train, seed)) for seed in range(5)}
+    assert len(set(labels.values())) == 5
+    again = dataclasses.replace(data)  # another object of the same content
+    assert tuple(tasks.control_labels(again, again.train, 4)) == labels[4]
+
+
+def test_words_that_training_lacks_get_both_control_labels(tmp_path):
+    data = hand_made(tmp_path, ["a cat", "a dog"], [f"word{i}" for i in range(200)])
+    labels = tasks.control_labels(data, data.dev, 0)
+    assert 70 < labels.sum() < 130
+    assert labels.tolist() == [coin(0, f"word{i}")[0] % 2 for i in range(200)]
 
 
 # --- metrics --------------------------------------------------------------------------------------------------------

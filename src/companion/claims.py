@@ -16,8 +16,9 @@ with at least three seeds counts, unless the claim is about sizes.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -55,6 +56,10 @@ ALPHA = 1 - LEVEL
 FEWEST_RESAMPLED = 5
 BOOTSTRAP_SEED = 0
 
+# The columns that say what a trial was and how it scored; the others would only be carried along.
+READ = ["trial_id", "experiment", "layers", "task", "train_size", "seed", "metric", "score", "kind", "reinitialized"]
+READ += ["permutation", "preserved_layers", "keep_layernorm", "random_rate", "probe_layer", "pooling", "control"]
+
 Margins = tuple[float, float]  # how far an interval lies inside the claim, and inside its opposite; at most one is > 0
 Rule = Callable[[float, float], Margins]
 NEITHER: Margins = (-math.inf, -math.inf)
@@ -70,7 +75,7 @@ class Case:
     n: int
     interval: Callable[[float], Interval | None]
     margins: Callable[[float], Margins]
-    trial_ids: frozenset[str]
+    trial_ids: frozenset[str] = frozenset()
     note: str = ""
 
 
@@ -109,14 +114,17 @@ class Verdict:
     evidence: tuple[Evidence, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: ``low`` and ``high`` as ``interval`` (None or a pair), numbers that do not exist as None."""
+        """For JSON: ``low`` and ``high`` as ``interval`` (None or a pair), numbers that do not exist as None; and the
+        claim's statement and rule."""
         values = {**asdict(self), "interval": _pair(self), "evidence": []}
         for case in self.evidence:
             shown = {**asdict(case), "interval": _pair(case)}
             values["evidence"].append({k: v for k, v in shown.items() if k not in ("low", "high", "margin", "strict")})
         for judged in (values, *values["evidence"]):
             judged["statistic"] = judged["statistic"] if math.isfinite(judged["statistic"]) else None
-        return {name: value for name, value in values.items() if name not in ("low", "high")}
+        claim = claim_of(self)
+        known = {"id": self.id, "statement": claim.statement, "rule": claim.rule}
+        return {**known, **{name: value for name, value in values.items() if name not in ("low", "high")}}
 
 
 def _pair(judged: Evidence | Verdict) -> list[float] | None:
@@ -125,8 +133,8 @@ def _pair(judged: Evidence | Verdict) -> list[float] | None:
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of the ledger. ``cases`` computes ``quantity`` for every comparison in the tasks given; ``over`` says
-    whether "every" case or "some" case must hold; ``needs`` are the experiments without which there is no verdict;
+    """One line of the ledger. ``cases`` computes ``quantity`` for every comparison in a task; ``over`` says whether
+    "every" case or "some" case must hold; ``needs`` are the experiments without which there is no verdict;
     ``notebook`` is the page that shows the trials, ``figure`` the paper's figure it answers to."""
 
     id: str
@@ -135,7 +143,7 @@ class Claim:
     rule: str
     over: str
     needs: tuple[str, ...]
-    cases: Callable[[list[TaskTrials]], list[Case]]
+    cases: Callable[[TaskTrials], list[Case]]
     notebook: str
     figure: str
 
@@ -145,13 +153,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class TaskTrials:
-    """The ``described`` trials of one model and task, of one setup per train size. ``rows`` are of the tidy table,
-    a trial once per experiment; ``trials`` are the fine-tuning trials without appendix controls, each once."""
+    """The ``described`` trials of one model and task, of one setup per train size. ``rows`` are of the tidy table, a
+    trial once per experiment; ``among`` is the number of tasks that the table has."""
 
     name: str
     rows: pd.DataFrame
+    among: int
 
-    @property
+    @functools.cached_property
     def trials(self) -> pd.DataFrame:
         """Each plain fine-tuning trial once."""
         return distinct(plain(self.rows[self.rows["kind"] != "probe"]))
@@ -200,6 +209,18 @@ class TaskTrials:
         """What all pretrained layers are worth: intact minus every layer redrawn, by seed."""
         return self.cost(size, 0)
 
+    def transfer(self, size: int) -> pd.DataFrame:
+        """Scores by seed (rows) and number of first layers kept (columns, 0…L) at a train size."""
+        trials = self.of_kind("suffix", "all", "intact")
+        trials = trials[trials["train_size"] == size].astype({"preserved_layers": int})
+        return trials.pivot(index="seed", columns="preserved_layers", values="score")
+
+    def transfer_ids(self, size: int, kept: Collection[int], seeds: Collection[int]) -> set[str]:
+        """The trials behind these columns and rows of :meth:`transfer`."""
+        trials = self.of_kind("suffix", "all", "intact")
+        chosen = trials["preserved_layers"].isin(kept) & trials["seed"].isin(seeds) & (trials["train_size"] == size)
+        return set(trials.loc[chosen, "trial_id"])
+
     def nothing_at_stake(self, size: int) -> str:
         """Why no claim about parts of the benefit can be judged at this size, or "" if the benefit is shown."""
         interval = t_interval(self.benefit(size)["value"])
@@ -210,8 +231,14 @@ class TaskTrials:
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Scores of one condition, indexed by seed: columns ``value`` and ``ids``, a tuple of the trials behind it."""
-    rows = rows.set_index("seed", verify_integrity=True)
+    """Scores of one condition, indexed by seed: columns ``value`` and ``ids``, a tuple of the trials behind it.
+
+    :class:`InvalidValue` if two trials have one seed: they are not of one condition.
+    """
+    rows = rows.set_index("seed")
+    if not rows.index.is_unique:
+        first, second = rows.loc[rows.index[rows.index.duplicated()][0], "trial_id"].iloc[:2]
+        raise InvalidValue(f"trials {first} and {second} differ in neither seed nor condition", "leave one of them out")
     return pd.DataFrame({"value": rows["score"], "ids": [(i,) for i in rows["trial_id"]]}, index=rows.index)
 
 
@@ -230,12 +257,13 @@ def ids_of(*samples: pd.DataFrame) -> frozenset[str]:
 
 def tasks_of(table: pd.DataFrame) -> list[TaskTrials]:
     """The table's described trials by task, each train size (and its probes) cut down to the setup with most rows."""
-    rows = table[table["protocol"] == "described"]
+    rows = table[table["protocol"] == "described"].sort_values(["seed", "trial_id"])  # sums come out alike to the bit
     if rows.empty:
         return []
     setup = rows.groupby(SETUP, dropna=False).ngroup()
     most = setup.groupby([rows["task"], rows["train_size"], rows["kind"] == "probe"]).transform(lambda s: s.mode()[0])
-    return [TaskTrials(name, group) for name, group in rows[setup == most].groupby("task")]
+    by_task = rows.loc[setup == most, READ].groupby("task")
+    return [TaskTrials(name, group, len(by_task)) for name, group in by_task]
 
 
 def sizes_of(rows: pd.DataFrame) -> list[int]:
@@ -277,19 +305,24 @@ def _tested(interval: Callable[[float], Interval | None], rule: Rule, unit: floa
     return margins
 
 
-def _case(setting: str, sample: pd.DataFrame, rule: Rule, unit: float, note: str = "") -> Case:
+def _case(setting: str, sample: pd.DataFrame, rule: Rule, unit: float) -> Case:
     """A case about the mean of per-seed values, by their t-interval."""
 
     def interval(level: float) -> Interval | None:
         return t_interval(sample["value"], level)
 
     margins = _tested(interval, rule, unit)
-    return Case(setting, float(sample["value"].mean()), len(sample), interval, margins, ids_of(sample), note)
+    return Case(setting, float(sample["value"].mean()), len(sample), interval, margins, ids_of(sample))
 
 
 def _open(case: Case, why: str) -> Case:
     """The case without a verdict whatever its interval, if there is a reason; else as it was."""
     return replace(case, margins=lambda level: NEITHER, note=why) if why else case
+
+
+def _with(case: Case, *trial_ids: Iterable[str]) -> Case:
+    """The case with more trials behind it."""
+    return replace(case, trial_ids=case.trial_ids.union(*trial_ids))
 
 
 def _nothing(setting: str, why: str, trial_ids: Iterable[str] = ()) -> Case:
@@ -305,50 +338,46 @@ def _only_if(case: Case, shown: bool, otherwise: str) -> Case:
 
 
 # --- the claims ----------------------------------------------------------------------------------------------------
+# One function per claim: from a task's trials to its cases, none where the task lacks the trials.
 
 
-def not_necessary(tasks: list[TaskTrials]) -> list[Case]:
+def not_necessary(task: TaskTrials) -> list[Case]:
     """C1: the cost of redrawing every layer from the first on that probes well.
 
     With k* the fewest layers whose probe reaches 90 % of the best gain, that is to keep k*-1. On a coarser grid the
     nearest fewer layers kept must cost little to support the claim (more is redrawn than needed), and the nearest more
     kept must cost more to speak against it (only layers that probe well are redrawn).
     """
-    cases = []
-    for task in tasks:
-        probes, suffixes = task.probes(), task.of_kind("suffix")
-        if probes.empty or suffixes.empty:
-            continue
-        size, curve = sizes_of(suffixes)[-1], _curve(probes)
-        setting = f"{task.name}, {size:,} examples"
-        gain = curve.drop(0, errors="ignore").max() - curve.get(0, math.nan)
-        if not gain > task.delta:
-            why = "no layer is shown to probe better than the embeddings"
-            cases.append(_nothing(setting, why, probes["trial_id"]))
-            continue
-        target = min(k for k in curve.index if k and curve[k] >= curve[0] + WELL * gain) - 1
-        case = _redrawn_from(task, size, target, setting)
-        cases.append(replace(case, trial_ids=case.trial_ids | set(probes["trial_id"])))
-    return cases
+    probes, suffixes = task.probes(), task.of_kind("suffix")
+    if probes.empty or suffixes.empty:
+        return []
+    size, curve = sizes_of(suffixes)[-1], _curve(probes)
+    gain = curve.drop(0, errors="ignore").max() - curve.get(0, math.nan)
+    if not gain > task.delta:
+        why = "no layer probes better than the embeddings"
+        return [_nothing(f"{task.name}, {size:,} examples", why, probes["trial_id"])]
+    first = min(k for k in curve.index if k and curve[k] >= curve[0] + WELL * gain) - 1
+    return [_with(_redrawn_from(task, size, first), probes["trial_id"])]
 
 
-def _redrawn_from(task: TaskTrials, size: int, target: int, setting: str) -> Case:
-    """The case that redrawing layers ``target``…L-1 costs little, from the nearest numbers of layers kept."""
-    fewer = [k for k in task.kept(size) if k <= target]
-    more = [k for k in task.kept(size) if k >= target]
+def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
+    """The case that redrawing the layers from ``first`` on costs little, by the nearest numbers of layers kept."""
+    setting = f"{task.name}, {size:,} examples"
+    fewer = [k for k in task.kept(size) if k <= first]
+    more = [k for k in task.kept(size) if k >= first]
     if not fewer:
-        return _nothing(setting, f"no trial keeps {target} layers or fewer")
+        return _nothing(setting, f"no trial keeps {first} layers or fewer")
+    setting += f", first {fewer[-1]} of {task.depth} layers kept"
     benefit = task.benefit(size)
-    small = below(max(task.delta, LITTLE * benefit["value"].mean()))
-    supporting = _case(f"{setting}, first {fewer[-1]} of {task.depth} layers kept", task.cost(size, fewer[-1]), small,
-                       task.delta)  # fmt: skip
-    opposing = _case(setting, task.cost(size, more[0]), small, task.delta) if more else _nothing(setting, "")
+    little = below(max(task.delta, LITTLE * benefit["value"].mean()))
+    supporting = _case(setting, task.cost(size, fewer[-1]), little, task.delta)
+    opposing = _case(setting, task.cost(size, more[0]), little, task.delta) if more else _nothing(setting, "")
     case = replace(
         supporting,
         margins=lambda level: (supporting.margins(level)[0], opposing.margins(level)[1]),
-        trial_ids=supporting.trial_ids | opposing.trial_ids | ids_of(benefit),
+        note=f"layers {first} to {task.depth - 1}, counted from 0, probe well",
     )
-    return _open(case, task.nothing_at_stake(size))
+    return _open(_with(case, opposing.trial_ids, ids_of(benefit)), task.nothing_at_stake(size))
 
 
 def _curve(probes: pd.DataFrame) -> pd.Series:
@@ -356,37 +385,28 @@ def _curve(probes: pd.DataFrame) -> pd.Series:
     return probes.groupby(probes["probe_layer"].astype(int))["score"].mean()
 
 
-def not_sufficient(tasks: list[TaskTrials]) -> list[Case]:
+def not_sufficient(task: TaskTrials) -> list[Case]:
     """C2: the loss when only a short block around the best-probing layer keeps its weights; every such block counts."""
+    localized, curve = task.localized(), _curve(task.probes()).drop(0, errors="ignore")
+    if curve.empty or localized.empty:
+        return []
+    size, best = sizes_of(localized)[-1], int(curve.idxmax()) - 1
+    setting = f"{task.name}, {size:,} examples"
     cases = []
-    for task in tasks:
-        probes, localized = task.probes(), task.localized()
-        if probes.empty or localized.empty:
-            continue
-        size = sizes_of(localized)[-1]
-        best = int(_curve(probes).drop(0, errors="ignore").idxmax()) - 1
-        setting = f"{task.name}, {size:,} examples"
-        blocks = [(kept, rows) for kept, rows in _kept_blocks(task, localized, size) if best in kept]
-        if not blocks:
-            cases.append(_nothing(setting, f"no block around the best-probing layer {best} (from 0) was kept alone"))
-        for kept, rows in blocks:
-            loss = minus(task.intact(size), by_seed(rows))
-            where = f"{setting}, only layers {format_layers(kept)} (from 0) kept"
-            case = _open(_case(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size))
-            behind = case.trial_ids | ids_of(task.benefit(size)) | set(probes["trial_id"])
-            cases.append(replace(case, trial_ids=behind))
-    return cases
-
-
-def _kept_blocks(task: TaskTrials, rows: pd.DataFrame, size: int) -> list[tuple[tuple[int, ...], pd.DataFrame]]:
-    """(layers kept, trials) where what is kept is a short block."""
-    found = []
-    for text, group in rows[rows["train_size"] == size].groupby("reinitialized"):
+    for text, rows in _by_layers(localized[localized["train_size"] == size]):
         redrawn = parse_layers(text)
         kept = tuple(i for i in range(task.depth) if i not in redrawn)
-        if _short_block(kept, task.depth):
-            found.append((kept, group))
-    return sorted(found, key=lambda pair: pair[0])
+        if best in kept and _short_block(kept, task.depth):
+            where = f"{setting}, only layers {format_layers(kept)} (from 0) kept"
+            loss = minus(task.intact(size), by_seed(rows))
+            cases.append(_open(_case(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size)))
+    cases = cases or [_nothing(setting, f"no block around the best-probing layer {best} (from 0) was kept alone")]
+    return [_with(case, ids_of(task.benefit(size)), task.probes()["trial_id"]) for case in cases]
+
+
+def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(layers redrawn, trials), from the lowest layers up."""
+    return sorted(rows.groupby("reinitialized"), key=lambda pair: parse_layers(pair[0]))
 
 
 def _short_block(layers: tuple[int, ...], depth: int) -> bool:
@@ -394,44 +414,41 @@ def _short_block(layers: tuple[int, ...], depth: int) -> bool:
     return len(layers) <= SHORT * depth and layers == tuple(range(layers[0], layers[-1] + 1))
 
 
-def depends_on_size(tasks: list[TaskTrials]) -> list[Case]:
+def depends_on_size(task: TaskTrials) -> list[Case]:
     """C3: what all layers are worth at the largest train size minus at the smallest, paired by seed."""
-    cases = []
-    for task in tasks:
-        trials = task.of_kind("all")
-        if trials.empty:
-            continue
-        sizes = sizes_of(trials)
-        if len(sizes) < 2:
-            cases.append(_nothing(task.name, f"one train size only ({sizes[0]:,})", trials["trial_id"]))
-            continue
-        difference = minus(task.benefit(sizes[-1]), task.benefit(sizes[0]))
-        setting = f"{task.name}, {sizes[-1]:,} against {sizes[0]:,} examples"
-        cases.append(_case(setting, difference, beyond(task.delta), task.delta))
-    return cases
+    trials = task.of_kind("all")
+    if trials.empty:
+        return []
+    small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
+    if small == large:
+        return [_one_size(task, trials)]
+    difference = minus(task.benefit(large), task.benefit(small))
+    setting = f"{task.name}, {large:,} against {small:,} examples"
+    return [_case(setting, difference, beyond(task.delta), task.delta)]
 
 
-def worth_nothing_when_scarce(tasks: list[TaskTrials]) -> list[Case]:
+def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
     """C4: layers k…L-1 (0 < k < L) worth a lot at the largest train size, and next to nothing at the smallest.
 
     The statistic shown is their worth at the largest size.
     """
+    trials = task.of_kind("suffix")
+    if trials.empty:
+        return []
+    small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
+    if small == large:
+        return [_one_size(task, trials)]
     cases = []
-    for task in tasks:
-        trials = task.of_kind("suffix")
-        if trials.empty:
-            continue
-        sizes = sizes_of(trials)
-        if len(sizes) < 2:
-            cases.append(_nothing(task.name, f"one train size only ({sizes[0]:,})", trials["trial_id"]))
-            continue
-        small, large = sizes[0], sizes[-1]
-        for k in sorted({*task.kept(small)} & {*task.kept(large)} - {0}):
-            setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
-            plenty = _case(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
-            scarce = _case(setting, task.cost(small, k), within(task.delta), task.delta)
-            cases.append(_both(plenty, scarce, f"at {small:,} examples {_shown(scarce)}"))
+    for k in sorted({*task.kept(small)} & {*task.kept(large)} - {0}):
+        setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
+        plenty = _case(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
+        scarce = _case(setting, task.cost(small, k), within(task.delta), task.delta)
+        cases.append(_both(plenty, scarce, f"at {small:,} examples {_shown(scarce)}"))
     return cases
+
+
+def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:
+    return _nothing(task.name, f"one train size only ({sizes_of(trials)[0]:,})", trials["trial_id"])
 
 
 def _both(first: Case, second: Case, note: str) -> Case:
@@ -441,82 +458,69 @@ def _both(first: Case, second: Case, note: str) -> Case:
         pairs = first.margins(level), second.margins(level)
         return min(a for a, _ in pairs), max(b for _, b in pairs)
 
-    n, trial_ids = min(first.n, second.n), first.trial_ids | second.trial_ids
-    return replace(first, margins=margins, n=n, trial_ids=trial_ids, note=note)
+    return _with(replace(first, margins=margins, n=min(first.n, second.n), note=note), second.trial_ids)
 
 
-def resembles_probing(tasks: list[TaskTrials]) -> list[Case]:
+def resembles_probing(task: TaskTrials) -> list[Case]:
     """C5: Spearman's correlation between the probing curve and the transfer curve (mean score by number of first layers
     kept), at the smallest train size minus at the largest; bootstrap over the seeds that all points share.
 
     Noise in a curve pulls its correlation towards 0, and more so at the small size: that works against the claim.
     """
-    cases = []
-    for task in tasks:
-        probes, trials = task.probes(), task.of_kind("suffix")
-        if probes.empty or trials.empty:
-            continue
-        sizes = sizes_of(trials)
-        if len(sizes) < 2:
-            cases.append(_nothing(task.name, f"one train size only ({sizes[0]:,})", trials["trial_id"]))
-            continue
-        cases.append(_resemblance(task, probes, sizes[0], sizes[-1]))
-    return cases
-
-
-def _resemblance(task: TaskTrials, probes: pd.DataFrame, small: int, large: int) -> Case:
-    setting = f"{task.name}, {small:,} against {large:,} examples"
-    trials = task.of_kind("suffix", "all", "intact")
-    curves = [_curves(trials[trials["train_size"] == size]) for size in (small, large)]
-    probing = _curve(probes)
+    probes, suffixes = task.probes(), task.of_kind("suffix")
+    if probes.empty or suffixes.empty:
+        return []
+    small, large = sizes_of(suffixes)[0], sizes_of(suffixes)[-1]
+    if small == large:
+        return [_one_size(task, suffixes)]
+    setting, probing = f"{task.name}, {small:,} against {large:,} examples", _curve(probes)
+    curves = [task.transfer(size) for size in (small, large)]
     points = sorted(set(probing.index).intersection(*(curve.columns for curve in curves)))
     curves = [curve[points].dropna() for curve in curves]
     seeds = curves[0].index.intersection(curves[1].index)
-    used = trials[trials["train_size"].isin([small, large]) & trials["preserved_layers"].isin(points)]
-    behind = frozenset(used.loc[used["seed"].isin(seeds), "trial_id"]) | set(probes["trial_id"])
+    behind = {*task.transfer_ids(small, points, seeds), *task.transfer_ids(large, points, seeds), *probes["trial_id"]}
     if len(points) < FEWEST_PAIRS:
-        return _nothing(setting, f"the curves share {len(points)} numbers of layers; {FEWEST_PAIRS} are needed", behind)
+        why = f"the curves share {len(points)} numbers of layers, and {FEWEST_PAIRS} are needed"
+        return [_nothing(setting, why, behind)]
     if len(seeds) < FEWEST_RESAMPLED:
-        return _nothing(setting, f"{len(seeds)} seeds; a bootstrap over seeds needs {FEWEST_RESAMPLED}", behind)
-    scores = np.stack([curve.loc[seeds].to_numpy(float) for curve in curves], axis=1)  # (seeds, 2 sizes, points)
-    target = probing[points].to_numpy(float)
+        return [_nothing(setting, f"{len(seeds)} seeds, and resampling needs {FEWEST_RESAMPLED}", behind)]
+    scores = np.stack([curve.loc[seeds].to_numpy(float) for curve in curves], axis=1)
+    return [_with(_resemblance(setting, scores, probing[points].to_numpy(float)), behind)]
+
+
+def _resemblance(setting: str, scores: np.ndarray, target: np.ndarray) -> Case:
+    """The case from scores (seeds, small and large size, numbers of layers) and probe scores (numbers of layers,)."""
 
     def gain(samples: np.ndarray) -> np.ndarray:
-        of_small, of_large = (rank_correlations(samples.mean(axis=1)[:, i], target) for i in (0, 1))
-        return of_small - of_large
+        means = samples.mean(axis=1)
+        return rank_correlations(means[:, 0], target) - rank_correlations(means[:, 1], target)
 
     def interval(level: float) -> Interval | None:
-        return bootstrap_interval(scores, expanded_level(len(seeds), level), BOOTSTRAP_SEED, gain)
+        return bootstrap_interval(scores, expanded_level(len(scores), level), BOOTSTRAP_SEED, gain)
 
     flat = "" if interval(LEVEL) else "a curve is flat in some resamples, where a correlation is undefined"
     statistic = float(gain(scores[np.newaxis])[0])
-    return Case(setting, statistic, len(seeds), interval, _tested(interval, above(0.0), 1.0), behind, flat)
+    return Case(setting, statistic, len(scores), interval, _tested(interval, above(0.0), 1.0), note=flat)
 
 
-def _curves(trials: pd.DataFrame) -> pd.DataFrame:
-    """Scores by seed (rows) and number of first layers kept (columns)."""
-    return trials.assign(k=trials["preserved_layers"].astype(int)).pivot(index="seed", columns="k", values="score")
-
-
-def no_block_carries_it(tasks: list[TaskTrials]) -> list[Case]:
+def no_block_carries_it(task: TaskTrials) -> list[Case]:
     """C6: what redrawing one short block costs, as a share of what all layers are worth, for every block; and that
     blocks at different positions differ (analysis of variance, seeds as blocks, Bonferroni over tasks)."""
-    cases = []
-    for task in tasks:
-        localized = task.localized()
-        if localized.empty:
-            continue
-        size = sizes_of(localized)[-1]
-        rows = localized[localized["train_size"] == size]
-        rows = rows[[_short_block(parse_layers(text), task.depth) for text in rows["reinitialized"]]]
-        p = blocked_anova(_complete(rows, "reinitialized"))
-        why = f"that positions differ is not shown (p = {p:.2g})"
-        if rows.empty:
-            cases.append(_nothing(f"{task.name}, {size:,} examples", "no short block was redrawn alone"))
-        for text, group in rows.groupby("reinitialized"):
-            setting = f"{task.name}, {size:,} examples, layers {text} (from 0) redrawn"
-            case = _share(setting, minus(task.intact(size), by_seed(group)), task.benefit(size))
-            cases.append(_open(_only_if(case, p < ALPHA / len(tasks), why), task.nothing_at_stake(size)))
+    localized = task.localized()
+    if localized.empty:
+        return []
+    size = sizes_of(localized)[-1]
+    setting = f"{task.name}, {size:,} examples"
+    rows = localized[localized["train_size"] == size]
+    rows = rows[rows["reinitialized"].map(lambda text: _short_block(parse_layers(text), task.depth))]
+    if rows.empty:
+        return [_nothing(setting, "no short block was redrawn alone", localized["trial_id"])]
+    cases, p = [], blocked_anova(_complete(rows, "reinitialized"))
+    for text, group in _by_layers(rows):
+        cost = minus(task.intact(size), by_seed(group))
+        case = _share(f"{setting}, layers {text} (from 0) redrawn", cost, task.benefit(size))
+        case = _only_if(case, p < ALPHA / task.among, f"that positions differ is not shown (p = {p:.2g})")
+        cases.append(_open(case, task.nothing_at_stake(size)))
     return cases
 
 
@@ -538,60 +542,47 @@ def _complete(rows: pd.DataFrame, treatment: str) -> np.ndarray:
     return rows.pivot(index="seed", columns=treatment, values="score").dropna().to_numpy(float)
 
 
-def order_matters(tasks: list[TaskTrials]) -> list[Case]:
+def order_matters(task: TaskTrials) -> list[Case]:
     """C7: the intact model's mean over seeds minus the permuted models' mean over permutations; and that permutations
     differ, where at least three seeds allow to tell (analysis of variance, seeds as blocks, Bonferroni over tasks).
 
     Welch's interval, permutations and seeds being two samples: with one seed for all permutations (the paper's design)
-    a paired difference would leave out how much the single intact score behind all of them may be off.
+    a paired difference would leave out how far off the single intact score behind all of them may be.
     """
-    cases = []
-    for task in tasks:
-        permuted = task.of_kind("permuted")
-        if permuted.empty:
-            continue
-        size = sizes_of(permuted)[-1]
-        permuted, intact = permuted[permuted["train_size"] == size], task.intact(size)
-        case = _permuted(task, size, permuted, intact)
-        scores = _complete(permuted, "permutation")
-        if len(scores) < FEWEST:
-            why = f"{len(scores)} seeds per permutation: the interval is over permutations, and whether they differ"
-            cases.append(replace(case, note=f"{why} cannot be told"))
-            continue
-        p = blocked_anova(scores)
-        cases.append(_only_if(case, p < ALPHA / len(tasks), f"that permutations differ is not shown (p = {p:.2g})"))
-    return cases
+    permuted = task.of_kind("permuted")
+    if permuted.empty:
+        return []
+    size = sizes_of(permuted)[-1]
+    permuted = permuted[permuted["train_size"] == size]
+    case, scores = _permuted(task, size, permuted), _complete(permuted, "permutation")
+    if len(scores) < FEWEST:
+        why = f"fewer than {FEWEST} seeds have every permutation, so whether permutations differ cannot be told"
+        return [replace(case, note=f"the interval is over permutations; {why}")]
+    p = blocked_anova(scores)
+    return [_only_if(case, p < ALPHA / task.among, f"that permutations differ is not shown (p = {p:.2g})")]
 
 
-def _permuted(task: TaskTrials, size: int, permuted: pd.DataFrame, intact: pd.DataFrame) -> Case:
-    means = permuted.groupby("permutation")["score"].mean()
+def _permuted(task: TaskTrials, size: int, permuted: pd.DataFrame) -> Case:
+    """The case that intact models score higher than permuted ones, one value per seed and per permutation."""
+    intact, means = task.intact(size), permuted.groupby("permutation")["score"].mean()
 
     def interval(level: float) -> Interval | None:
         return welch_interval(intact["value"], means, level)
 
-    return Case(
-        setting=f"{task.name}, {size:,} examples, {len(means)} permutations against {len(intact)} intact seeds",
-        statistic=float(intact["value"].mean() - means.mean()),
-        n=len(means),
-        interval=interval,
-        margins=_tested(interval, above(task.delta), task.delta),
-        trial_ids=ids_of(intact) | set(permuted["trial_id"]),
-    )
+    setting = f"{task.name}, {size:,} examples, {len(means)} permutations, intact model with {len(intact)} seeds"
+    statistic = float(intact["value"].mean() - means.mean())
+    margins = _tested(interval, above(task.delta), task.delta)
+    return _with(Case(setting, statistic, len(means), interval, margins), ids_of(intact), permuted["trial_id"])
 
 
-def controls_keep_it(tasks: list[TaskTrials]) -> list[Case]:
-    """C8: the benefit that remains when redrawn layers learn faster, or keep their LayerNorm, at the fewest layers kept.
-
-    Only where the benefit is shown without the control can a control take it away.
-    """
-    cases = []
-    for task in tasks:
-        rows = distinct(task.rows[task.rows["kind"].isin(["suffix", "all"])])
-        faster = rows[(rows["random_rate"] > 1) & ~rows["keep_layernorm"]]
-        controls = [(f"{rate:g} times the rate", group) for rate, group in faster.groupby("random_rate")]
-        controls.append(("LayerNorm kept", rows[rows["keep_layernorm"] & (rows["random_rate"] == 1)]))
-        cases += [_control(task, what, group) for what, group in controls if len(group)]
-    return cases
+def controls_keep_it(task: TaskTrials) -> list[Case]:
+    """C8: what pretrained layers are still worth when redrawn ones learn faster, or keep their LayerNorm: intact minus
+    the control at the fewest layers kept. Only a worth shown without the control can be taken away by it."""
+    rows = distinct(task.rows[task.rows["kind"].isin(["suffix", "all"])])
+    faster = rows[(rows["random_rate"] > 1) & ~rows["keep_layernorm"]]
+    controls = [(f"{rate:g} times the rate", group) for rate, group in faster.groupby("random_rate")]
+    controls.append(("LayerNorm kept", rows[rows["keep_layernorm"] & (rows["random_rate"] == 1)]))
+    return [_control(task, what, group) for what, group in controls if len(group)]
 
 
 def _control(task: TaskTrials, what: str, rows: pd.DataFrame) -> Case:
@@ -601,10 +592,10 @@ def _control(task: TaskTrials, what: str, rows: pd.DataFrame) -> Case:
     setting = f"{task.name}, {size:,} examples, {what}, first {k} of {task.depth} layers kept"
     remaining = minus(task.intact(size), by_seed(rows[rows["preserved_layers"] == k]))
     without = task.cost(size, k)
-    case = _case(setting, remaining, above(task.delta), task.delta)
+    case = _with(_case(setting, remaining, above(task.delta), task.delta), ids_of(without))
     shown = t_interval(without["value"])
     why = "" if shown and shown[0] > task.delta else "without the control, a benefit is not shown either"
-    return _open(replace(case, trial_ids=case.trial_ids | ids_of(without)), why)
+    return _open(case, why)
 
 
 # Which rows of the table are an experiment's, wherever else the same trials are listed.
@@ -618,7 +609,12 @@ TRIALS_OF = {
     "layernorm": "keep_layernorm",
 }
 
-SMALL = f"{DELTA['accuracy']} (Matthews: {DELTA['matthews']})"
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+SMALL, LARGE = (f"{times * DELTA['accuracy']:g} (Matthews: {times * DELTA['matthews']:g})" for times in (1.0, A_LOT))
 PAIRED = "paired by seed, at the largest train size"
 
 CLAIMS = (
@@ -626,9 +622,9 @@ CLAIMS = (
         id="C1",
         statement="Layers whose output probes well are not necessary: redrawing all of them can cost little.",
         quantity=f"intact score minus the score with every layer redrawn from the first that probes well, {PAIRED}; "
-        f"a layer probes well if its probe has {WELL:.0%} of the best gain over the embeddings",
-        rule=f"some task: the interval's upper end is below {SMALL}, or below {LITTLE:.0%} of what all layers are "
-        f"worth if that is more, and all layers are worth more than {SMALL}",
+        f"a layer probes well if its probe has {_percent(WELL)} of the best gain over the embeddings.",
+        rule=f"some task: the interval's upper end is below {SMALL}, or below {_percent(LITTLE)} of what all layers "
+        f"are worth if that is more, and all layers are worth more than {SMALL}.",
         over="some",
         needs=("probing", "progressive"),
         cases=not_necessary,
@@ -638,8 +634,8 @@ CLAIMS = (
     Claim(
         id="C2",
         statement="Layers whose output probes well are not sufficient: kept alone, they do not give the intact score.",
-        quantity=f"intact score minus the score with only a short block around the best-probing layer kept, {PAIRED}",
-        rule=f"every task and every such block: the interval's lower end is above {SMALL}",
+        quantity=f"intact score minus the score with only a short block around the best-probing layer kept, {PAIRED}.",
+        rule=f"every task and every such block: the interval's lower end is above {SMALL}.",
         over="every",
         needs=("probing", "localized"),
         cases=not_sufficient,
@@ -650,8 +646,8 @@ CLAIMS = (
         id="C3",
         statement="What pretrained layers are worth depends on how much data there is for fine-tuning.",
         quantity="worth of all layers (intact minus all redrawn) at the largest train size minus at the smallest, "
-        "paired by seed",
-        rule=f"every task: the interval lies above {SMALL}, or below minus that",
+        "paired by seed.",
+        rule=f"every task: the interval lies above {SMALL}, or below minus that.",
         over="every",
         needs=("data_scaling",),
         cases=depends_on_size,
@@ -662,9 +658,9 @@ CLAIMS = (
         id="C4",
         statement="Layers worth a lot with plenty of data can be worth next to nothing when data is scarce.",
         quantity="worth of layers k…L-1 (intact minus those redrawn, 0 < k < L) at the largest and at the smallest "
-        "train size, paired by seed",
-        rule=f"some task and k: at the largest size the interval's lower end is above {A_LOT:g} times {SMALL}, and at "
-        f"the smallest the interval lies within ±{SMALL}",
+        "train size, paired by seed.",
+        rule=f"some task and k: at the largest size the interval's lower end is above {LARGE}, and at the "
+        f"smallest the interval lies within ±{SMALL}.",
         over="some",
         needs=("data_scaling",),
         cases=worth_nothing_when_scarce,
@@ -675,8 +671,8 @@ CLAIMS = (
         id="C5",
         statement="The fewer examples there are, the more the transfer curve looks like the probing curve.",
         quantity="Spearman's correlation of the mean transfer curve with the probing curve at the smallest train size "
-        "minus at the largest, bootstrap over seeds",
-        rule="every task: the interval's lower end is above 0",
+        "minus at the largest, bootstrap over seeds.",
+        rule="every task: the interval's lower end is above 0.",
         over="every",
         needs=("probing", "progressive"),
         cases=resembles_probing,
@@ -686,10 +682,10 @@ CLAIMS = (
     Claim(
         id="C6",
         statement="No short block of layers carries the benefit alone, and a block's worth depends on where it is.",
-        quantity=f"cost of redrawing one block of at most {SHORT:.0%} of the layers, as a share of the worth of all "
-        f"layers, {PAIRED}; and an analysis of variance over positions",
-        rule=f"every task and block: the interval's upper end is below {MOST:.0%}, and in every task positions differ "
-        f"with p < {ALPHA:.2g} divided by the number of tasks; how tasks differ is shown, not judged",
+        quantity=f"cost of redrawing one block of at most {_percent(SHORT)} of the layers, as a share of the worth of "
+        f"all layers, {PAIRED}; and an analysis of variance over positions.",
+        rule=f"every task and block: the interval's upper end is below {_percent(MOST)}, and in every task positions "
+        f"differ with p < {ALPHA:.2g} divided by the number of tasks; how tasks differ is shown, not judged.",
         over="every",
         needs=("localized",),
         cases=no_block_carries_it,
@@ -699,10 +695,10 @@ CLAIMS = (
     Claim(
         id="C7",
         statement="The order of pretrained layers matters: permuting them costs score, some orders more than others.",
-        quantity="intact score, mean over seeds, minus the permuted models', mean over permutations; and an analysis of "
-        f"variance over permutations where each has {FEWEST} seeds",
+        quantity="intact score, mean over seeds, minus the permuted models', mean over permutations; and an analysis "
+        f"of variance over permutations where each has {FEWEST} seeds.",
         rule=f"every task: the interval's lower end is above {SMALL}, and, where that can be told, permutations differ "
-        f"with p < {ALPHA:.2g} divided by the number of tasks",
+        f"with p < {ALPHA:.2g} divided by the number of tasks.",
         over="every",
         needs=("permutation",),
         cases=order_matters,
@@ -712,22 +708,27 @@ CLAIMS = (
     Claim(
         id="C8",
         statement="A benefit of pretrained layers remains if new layers learn faster, or keep their LayerNorm.",
-        quantity=f"intact score minus the control's at the fewest layers kept, {PAIRED}",
-        rule=f"every task and both controls: the interval's lower end is above {SMALL}, where it is without the control",
+        quantity=f"intact score minus the control's at the fewest layers kept, {PAIRED}.",
+        rule=f"every task and both controls: the interval's lower end is above {SMALL}, as it is without the control.",
         over="every",
         needs=("learning_rate", "layernorm"),
         cases=controls_keep_it,
         notebook="learning_rate",
-        figure="6, 7",
+        figure="6 and 7",
     ),
 )
+
+
+def claim_of(verdict: Verdict) -> Claim:
+    """The line of the ledger that a verdict is about."""
+    return next(claim for claim in CLAIMS if claim.id == verdict.id)
 
 
 # --- from cases to verdicts ----------------------------------------------------------------------------------------
 
 
-def judge(table: pd.DataFrame) -> list[Verdict]:
-    """The verdict on each claim, in the ledger's order, from one profile's tidy table (rows of many experiments).
+def judge(table: pd.DataFrame, ledger: Iterable[Claim] = CLAIMS) -> list[Verdict]:
+    """The verdict on each claim of the ledger, from one profile's tidy table (rows of many experiments).
 
     Raises :class:`InvalidValue` for a table of several models: a mean over them would be of none.
     """
@@ -736,41 +737,33 @@ def judge(table: pd.DataFrame) -> list[Verdict]:
         raise InvalidValue(f"the table has trials of the models {', '.join(models)}", "judge one model at a time")
     profile, tasks = ", ".join(sorted(table["profile"].unique())), tasks_of(table)
     rows = pd.concat([task.rows for task in tasks]) if tasks else table.head(0)
-    return [_verdict(claim, tasks, rows, profile) for claim in CLAIMS]
+    return [_verdict(claim, tasks, rows, profile) for claim in ledger]
 
 
 def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile: str) -> Verdict:
-    cases = claim.cases(tasks)
+    cases = [case for task in tasks for case in claim.cases(task)]
     evidence = tuple(_weigh(case, len(cases)) for case in cases)
     verdict = aggregate(evidence, claim.over)
     missing = [name for name in claim.needs if rows.query(TRIALS_OF[name], engine="python").empty]
-    if (missing and verdict != NOT_SUPPORTED) or not evidence:
-        verdict, reason = UNDECIDED, _absent(claim, missing)
+    if missing and verdict != NOT_SUPPORTED:
+        verdict = UNDECIDED
     if not evidence:
+        reason = _absent(claim, missing)
         return Verdict(claim.id, profile, "", math.nan, None, None, 0, verdict, reason, (), ())
-    decisive = _decisive(evidence, claim.over, verdict)
-    return Verdict(
-        id=claim.id,
-        profile=profile,
-        setting=decisive.setting,
-        statistic=decisive.statistic,
-        low=decisive.low,
-        high=decisive.high,
-        n=decisive.n,
-        verdict=verdict,
-        reason=reason if missing and verdict == UNDECIDED else _reason(evidence, claim.over, verdict, decisive),
-        trial_ids=tuple(sorted({i for case in evidence for i in case.trial_ids})),
-        evidence=evidence,
-    )
+    shown = _decisive(evidence, claim.over, verdict)
+    lacking = missing and verdict == UNDECIDED
+    reason = _absent(claim, missing) if lacking else _reason(evidence, claim.over, verdict, shown)
+    trial_ids = tuple(sorted({i for case in evidence for i in case.trial_ids}))
+    numbers = (shown.setting, shown.statistic, shown.low, shown.high, shown.n)
+    return Verdict(claim.id, profile, *numbers, verdict, reason, trial_ids, evidence)
 
 
 def _weigh(case: Case, cases: int) -> Evidence:
     """Judge a case alone, and as one of so many."""
     low, high = case.interval(LEVEL) or (None, None)
-    supports = case.margins(LEVEL)
-    verdict, strict = (_side(margins) for margins in (supports, case.margins(1 - ALPHA / cases)))
-    trial_ids = tuple(sorted(case.trial_ids))
-    return Evidence(case.setting, case.statistic, low, high, case.n, verdict, strict, supports[0], trial_ids, case.note)
+    margins, as_one = case.margins(LEVEL), case.margins(1 - ALPHA / cases)
+    numbers = (case.setting, case.statistic, low, high, case.n)
+    return Evidence(*numbers, _side(margins), _side(as_one), margins[0], tuple(sorted(case.trial_ids)), case.note)
 
 
 def _side(margins: Margins) -> str:
@@ -798,7 +791,7 @@ def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: E
         f"{counts[UNDECIDED]} are undecided"
     )
     if verdict == UNDECIDED and counts[SUPPORTED if over == "some" else NOT_SUPPORTED]:
-        text += f"; for one of them to decide, its interval must hold at {1 - ALPHA / len(evidence):.1%}"
+        text += f"; for one of them to decide, its interval must hold at {_percent(1 - ALPHA / len(evidence))}"
     return f"{text}; {decisive.setting}: {_shown(decisive)}{f' ({decisive.note})' if decisive.note else ''}."
 
 
@@ -815,3 +808,16 @@ def _absent(claim: Claim, missing: list[str]) -> str:
     if missing:
         return f"no trials of {' and '.join(missing)} by the described protocol."
     return f"no task has all the trials of {' and '.join(claim.needs)} that it takes."
+
+
+def in_words(verdict: Verdict) -> str:
+    """A verdict as a block of lines for a terminal."""
+    claim = claim_of(verdict)
+    return "\n".join([
+        f"{verdict.id} ({verdict.profile or 'no trials'}): {verdict.verdict}",
+        f"  claim     {claim.statement}",
+        f"  quantity  {claim.quantity}",
+        f"  rule      {claim.rule}",
+        f"  found     {verdict.reason}",
+        f"  trials    {len(verdict.trial_ids):,}; page {claim.notebook}, the paper's figure {claim.figure}",
+    ])  # fmt: skip

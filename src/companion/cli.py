@@ -1,4 +1,4 @@
-"""The command line: ``companion trial | run | status | results | book | doctor | tune | pretrain-pocket``.
+"""The command line: ``companion trial | run | status | results | book | claims | doctor | tune | pretrain-pocket``.
 
 Heavy libraries are imported inside the commands that need them, so that help and mistakes are quick.
 """
@@ -42,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"companion {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_trial, _add_run, _add_status, _add_results, _add_book, _add_doctor, _add_tune, _add_pretrain):
+    own = (_add_trial, _add_run, _add_status, _add_results, _add_book, _add_claims)
+    for add in (*own, _add_doctor, _add_tune, _add_pretrain):
         add(commands)
     return parser
 
@@ -62,15 +63,21 @@ def _store_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_trial(commands) -> None:
-    parser = _command(commands, "trial", trial, "run one fine-tuning trial, or show its stored result")
+    parser = _command(commands, "trial", trial, "run one trial, or show its stored result")
     parser.add_argument("--model", required=True, help="pocket-bert, minilm-l6, bert-base-uncased, a folder or hub id")
     parser.add_argument("--task", required=True, help="pocket-cola, pocket-sst2, pocket-qnli, cola, sst2, qnli or rte")
     parser.add_argument("--train-size", required=True, type=int, metavar="N", help="number of training examples")
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--reinit", metavar="LAYERS", help="0-based layers to reinitialize, such as 8-11 or 0,3")
     change.add_argument("--permute", type=int, metavar="SEED", help="permute all layers as RandomState(SEED) does")
+    change.add_argument("--probe", type=int, metavar="K", help="probe the frozen model after its first K layers")
+    parser.add_argument("--pooling", default="first", help="what a probe reads: first (token, default) or mean")
+    parser.add_argument("--control", action="store_true", help="the probe learns random labels of words")
+    parser.add_argument("--random-rate", type=float, default=1.0, metavar="X",
+                        help="factor on the learning rate of reinitialized layers (default 1)")  # fmt: skip
     parser.add_argument("--keep-layernorm", action="store_true", help="keep LayerNorm of reinitialized layers")
-    parser.add_argument("--protocol", default="described", help="described (default) or released")
+    parser.add_argument("--protocol", default="described", metavar="NAME[+FIELD=VALUE]",
+                        help="described (default), released, or one with single fields changed")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="default 0")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="default: the model's profile")
     parser.add_argument("--batch-size", type=int, metavar="B", help="default: the model's profile")
@@ -119,6 +126,10 @@ def trial(arguments: argparse.Namespace) -> None:
         permutation=() if arguments.permute is None else paper_permutation(arguments.permute, base.layers),
         protocol=arguments.protocol,
         keep_layernorm=arguments.keep_layernorm,
+        random_rate=arguments.random_rate,
+        probe_layer=arguments.probe,
+        pooling=arguments.pooling,
+        control=arguments.control,
     )
     store = Store(store_folder(arguments.store))
     store.check_writable()
@@ -289,6 +300,31 @@ def book(arguments: argparse.Namespace) -> None:
 
     _, wanted = _planned(arguments, [])
     print(f"the book is at {build(wanted)}")
+
+
+# --- claims --------------------------------------------------------------------------------------------------------
+
+
+def _add_claims(commands) -> None:
+    parser = _command(commands, "claims", claims, "judge the paper's claims on the published tables")
+    parser.add_argument("--profile", action="append", metavar="NAME", help="may be repeated (default: all published)")
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects, one per claim and profile")
+
+
+def claims(arguments: argparse.Namespace) -> None:
+    """Print a verdict on each claim for each profile."""
+    from companion import claims as ledger
+    from companion import table
+    from companion.errors import TableUnavailable
+
+    names = arguments.profile or table.published_profiles()
+    if not names:
+        raise TableUnavailable("no table is published", "run a profile and use `companion results publish`")
+    verdicts = [verdict for name in names for verdict in ledger.judge(table.published(name))]
+    if arguments.json:
+        print(json.dumps([verdict.as_dict() for verdict in verdicts], allow_nan=False))
+    else:
+        print("\n\n".join(map(ledger.in_words, verdicts)))
 
 
 # --- doctor, tuning, pretraining -----------------------------------------------------------------------------------

@@ -184,6 +184,8 @@ def initialization(settings: Settings, *, preserved_layers: Kept, epochs_factors
     model that scores at chance after few steps and well after more was not trained, rather than unable to transfer.
     """
     layers = models.depth(settings.model)
+    if type(settings.epochs) is not int:
+        raise InvalidValue(f"epochs {settings.epochs!r} is not possible", "give a positive whole number")
     check_list("epochs_factors", epochs_factors)
     if wrong := [f for f in epochs_factors if type(f) is not int or f < 1]:
         raise InvalidValue(f"epochs factor {wrong[0]!r} is not possible", "give whole numbers from 1 up")

@@ -234,7 +234,7 @@ def train_epochs(classifier: Classifier, train: Texts, trial: Trial, pad: int) -
             losses.append(loss.detach())
             if device.type == "cpu" and not torch.isfinite(loss):
                 return torch.stack(losses).tolist()
-            optimizer.zero_grad(set_to_none=True)
+            classifier.zero_grad(set_to_none=True)  # the clipped norm counts also what no group moves
             loss.backward()
             nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
             optimizer.step()

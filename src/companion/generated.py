@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from companion import claims, table
 from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
 from companion.theme import METRIC_TITLES
@@ -54,10 +55,71 @@ def tuning() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def coverage() -> str:
+    """What has been run and published: a row per profile and experiment."""
+    rows = []
+    for profile in table.published_profiles():
+        trials = table.published(profile)
+        for experiment, group in trials.groupby("experiment", sort=False):
+            rows.append(
+                {
+                    "profile": f"`{profile}`",
+                    "experiment": experiment,
+                    "trials": f"{len(group):,}",
+                    "tasks": ", ".join(group["task"].unique()),
+                    "train sizes": ", ".join(f"{size:,}" for size in sorted(group["train_size"].unique())),
+                    "seeds": _spread(group.groupby(["task", "train_size"])["seed"].nunique()),
+                    "core-hours": f"{group['seconds'].sum() / 3600:.2f}",
+                }
+            )
+    return markdown(pd.DataFrame(rows))
+
+
+def _spread(counts: pd.Series) -> str:
+    return str(counts.min()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
+
+def scorecard() -> str:
+    """Every claim with its rule, and its verdict for each published profile with evidence and trial ids."""
+    judged = [verdict for name in table.published_profiles() for verdict in claims.judge(table.published(name))]
+    return _verdicts(judged) + "".join(_claim(claim, judged) for claim in claims.CLAIMS)
+
+
+def _verdicts(judged: list[claims.Verdict]) -> str:
+    """One line per claim, one column per profile."""
+    profiles = list(dict.fromkeys(verdict.profile for verdict in judged))
+    rows = []
+    for claim in claims.CLAIMS:
+        found = {v.profile: f"{SIGNS[v.verdict]} {v.verdict}" for v in judged if v.id == claim.id}
+        rows.append({"claim": f"[{claim.id}](#{claim.id.lower()})", "says": claim.statement, **found})
+    return markdown(pd.DataFrame(rows, columns=["claim", "says", *profiles])) + "\n"
+
+
+SIGNS = {claims.SUPPORTED: "✓", claims.NOT_SUPPORTED: "✗", claims.UNDECIDED: "?"}
+
+
+def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
+    parts = [
+        f"({claim.id.lower()})=\n## {claim.id}\n\n{claim.statement}\n\n**Decided by** {claim.quantity}\n\n"
+        f"**Rule.** {claim.rule} Trials and figures: [{claim.notebook}](../notebooks/{claim.notebook}).\n"
+    ]
+    for verdict in (v for v in judged if v.id == claim.id):
+        reason = verdict.reason[:1].upper() + verdict.reason[1:]
+        parts.append(f"- `{verdict.profile}`: **{verdict.verdict}**. {reason}")
+        if verdict.trial_ids:
+            parts.append(
+                f"\n  <details><summary>Trials behind it ({len(verdict.trial_ids):,})</summary>"
+                f"<code>{' '.join(verdict.trial_ids)}</code></details>\n"
+            )
+    return "\n".join(parts) + "\n\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "pocket-examples.md": pocket_examples,
     "pretraining-log.md": pretraining_log,
     "tuning.md": tuning,
+    "coverage.md": coverage,
+    "scorecard.md": scorecard,
 }
 
 

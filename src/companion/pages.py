@@ -85,9 +85,10 @@ def published_figure(
 ) -> HTML | Markdown:
     """The published trials of another profile, with their run card; a sentence where there are none."""
     trials = tables.published_or_empty(profile).query("experiment == @experiment").reset_index(drop=True)
-    if trials.empty:
+    try:
+        view = view_of(trials)
+    except TableUnavailable:
         return Markdown(f"*Profile `{profile}` has no published trials of this experiment yet.*")
-    view = view_of(trials)
     card = run_card(trials, f"Published trials: profile {profile}")
     drawn = embed.show(figures.curves(view), name=name, caption=f"{caption} {INTERVAL}", rows=view.means)
     return HTML(card.data + drawn.data)

@@ -86,7 +86,6 @@ PROTOCOLS = {
 }
 
 
-@functools.lru_cache(maxsize=256)
 def protocol(name: str) -> Protocol:
     """The protocol of that name, such as ``released`` or ``described+weights=tiny+biases=kept``.
 

@@ -212,7 +212,10 @@ def _end_with(parent: int) -> None:
 
 
 def set_threads(count: int = 1) -> None:
-    """Use ``count`` threads for tensor arithmetic: sums over several threads round differently."""
+    """Use ``count`` threads for arithmetic: sums over several threads round differently, and processes get in each
+    other's way."""
+    import threadpoolctl
     import torch
 
     torch.set_num_threads(count)
+    threadpoolctl.threadpool_limits(count)  # NumPy's and SciPy's own, which probes use

@@ -1,0 +1,469 @@
+"""The claims ledger on a made-up world in which every claim holds, and on copies of it in which one does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+import zlib
+
+import pandas as pd
+import pytest
+from conftest import result_of, some_trial
+
+from companion import claims, table
+from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, above, aggregate, below, beyond, within
+from companion.errors import InvalidValue
+from companion.experiments import EXPERIMENTS
+from companion.stats import t_interval
+
+L, SEEDS, TASKS = 6, range(5), ("cola", "sst2")
+PROBES = (0.50, 0.55, 0.60, 0.70, 0.85, 0.88, 0.90)  # after 0…6 layers; layer 4 (from 0) is the first that probes well
+TRANSFER = {  # with the first 0…6 layers kept; 3 are enough with many examples, and none matters with few
+    100: (0.560, 0.590, 0.592, 0.594, 0.596, 0.598, 0.600),
+    4000: (0.60, 0.70, 0.80, 0.905, 0.903, 0.901, 0.90),
+}
+BLOCK_COST = (0.10, 0.05, 0.03, 0.02, 0.01)  # of two neighboring layers redrawn, by their first one
+ORDERS = [(*range(shift, L), *range(shift)) for shift in range(1, L)] + [tuple(reversed(range(L)))]
+
+
+def trials(experiment: str, *cells: tuple[dict, float], seeds=SEEDS) -> pd.DataFrame:
+    """Trials of both tasks: (what is changed, score), each for every seed; most of a seed's luck is common to all."""
+    results = []
+    for task in TASKS:
+        for changes, score in cells:
+            for seed in seeds:
+                trial = some_trial(layers=L, task=task, seed=seed, **changes)
+                luck = 0.003 * (seed - 2) + 0.0005 * (zlib.crc32(trial.id.encode()) % 5 - 2)
+                results.append(result_of(trial, score + luck))
+    return table.tidy(results, experiment=experiment, profile="p")
+
+
+def suffix(kept: int) -> tuple[int, ...]:
+    return tuple(range(kept, L))
+
+
+@functools.lru_cache(maxsize=1)
+def _world() -> pd.DataFrame:
+    curve = [({"train_size": size, "reinitialized": suffix(k)}, score)
+             for size, scores in TRANSFER.items() for k, score in enumerate(scores)]  # fmt: skip
+    large = {"train_size": 4000}
+    intact, none = curve[-1], ({**large, "reinitialized": suffix(0)}, 0.60)
+    probes = [
+        ({**large, "probe_layer": k, "pooling": pooling, "control": control}, 0.5 if control else score)
+        for k, score in enumerate(PROBES)
+        for pooling in ("first", "mean")
+        for control in (False, True)
+    ]
+    blocks = [tuple(range(start, start + 2)) for start in range(L - 1)]
+    redrawn = [({**large, "reinitialized": b}, 0.90 - cost) for b, cost in zip(blocks, BLOCK_COST, strict=True)]
+    kept = [({**large, "reinitialized": tuple(i for i in range(L) if i not in b)}, 0.70) for b in blocks]
+    # at the edges these are trials of progressive reinitialization too, with its scores
+    redrawn[-1], kept[0] = curve[-3], curve[-5]
+    orders = [({**large, "permutation": order}, 0.80 - 0.02 * i) for i, order in enumerate(ORDERS)]
+    faster = [({**none[0], "random_rate": 5.0}, 0.65), none]
+    norms = [({**none[0], "keep_layernorm": True}, 0.65), none]
+    tables = [trials("progressive", *curve), trials("data_scaling", *curve), trials("probing", *probes)]
+    tables += [trials("localized", intact, *redrawn, *kept, none), trials("permutation", intact, *orders)]
+    tables += [trials("learning_rate", *faster, intact), trials("layernorm", *norms, intact)]
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.fixture
+def world() -> pd.DataFrame:
+    return _world().copy()
+
+
+def verdicts(rows: pd.DataFrame) -> dict[str, claims.Verdict]:
+    return {verdict.id: verdict for verdict in claims.judge(rows)}
+
+
+def verdict(name: str, rows: pd.DataFrame) -> claims.Verdict:
+    (found,) = claims.judge(rows, [claim for claim in CLAIMS if claim.id == name])
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def of_the_world() -> dict[str, claims.Verdict]:
+    return verdicts(_world())
+
+
+def changed(rows: pd.DataFrame, query: str, score) -> pd.DataFrame:
+    """A copy with other scores where the query holds: a number to add, or a function of those rows."""
+    rows = rows.copy()
+    chosen = rows.query(query, engine="python").index
+    assert len(chosen), query
+    rows.loc[chosen, "score"] = score(rows.loc[chosen]) if callable(score) else rows.loc[chosen, "score"] + score
+    return rows
+
+
+# --- a world in which every claim holds, and its opposites ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_claim_that_holds_is_supported(claim, world):
+    found = of_the_world()[claim.id]
+    assert found.verdict == SUPPORTED, found.reason
+    assert found.profile == "p"
+    assert found.n in (5, len(ORDERS))
+    assert found.low <= found.statistic <= found.high
+    assert set(found.trial_ids) <= set(world["trial_id"])
+    assert {case.setting.split(",")[0] for case in found.evidence} == set(TASKS)
+    assert all(case.trial_ids and {*case.trial_ids} <= {*found.trial_ids} for case in found.evidence)
+    assert found.setting in found.reason
+
+
+INTACT, LARGE, SMALL = "kind == 'intact'", "train_size == 4000", "train_size == 100"
+OPPOSITES = {
+    "C1": (f"kind == 'suffix' and preserved_layers in [4, 5] and {LARGE}", -0.15),
+    "C2": ("reinitialized == '0-3'", 0.19),
+    "C3": (f"kind == 'all' and {SMALL}", -0.26),
+    "C4": (f"kind == 'suffix' and {SMALL}", -0.10),
+    "C5": (f"kind == 'suffix' and {SMALL}", lambda rows: rows["score"] - 0.02 * rows["preserved_layers"].astype(float)),
+    "C6": ("reinitialized == '1-2'", -0.20),
+    "C7": ("kind == 'permuted' and task == 'cola'", lambda rows: 0.9 + 0.003 * (rows["seed"] - 2)),
+    "C8": ("keep_layernorm and task == 'sst2'", 0.25),
+}
+
+
+@pytest.mark.parametrize(("claim", "opposite"), OPPOSITES.items(), ids=OPPOSITES)
+def test_the_opposite_planted_in_a_copy_is_found(claim, opposite, world):
+    found = verdict(claim, changed(world, *opposite))
+    assert found.verdict == NOT_SUPPORTED, found.reason
+
+
+OVER_THE_THRESHOLD = {
+    "C1": (f"kind == 'suffix' and preserved_layers == 4 and {LARGE}", -0.03),
+    "C2": ("reinitialized == '0-3'", 0.18),
+    "C3": (f"kind == 'all' and {SMALL}", -0.24),
+    "C5": (f"kind == 'suffix' and {SMALL}", lambda rows: 0.58 + 0.02 * ((rows["seed"] + rows["preserved_layers"]) % 2)),
+    "C6": ("reinitialized == '1-2'", -0.10),
+    "C7": ("kind == 'permuted'", lambda rows: 0.88 + 0.02 * rows["permutation"].str.startswith("5")),
+    "C8": ("keep_layernorm", 0.23),
+}
+
+
+@pytest.mark.parametrize(("claim", "shift"), OVER_THE_THRESHOLD.items(), ids=OVER_THE_THRESHOLD)
+def test_an_interval_that_includes_the_threshold_decides_nothing(claim, shift, world):
+    query, score = shift
+    shaken = changed(changed(world, query, score), query, lambda rows: rows["score"] + 0.02 * (rows["seed"] % 2 - 0.4))
+    found = verdict(claim, shaken)
+    assert found.verdict == UNDECIDED, found.reason
+    assert found.trial_ids
+
+
+def test_one_task_against_a_claim_about_all_is_enough_and_one_for_it_is_not(world):
+    query, score = OPPOSITES["C3"]
+    one = verdict("C3", changed(world, f"{query} and task == 'cola'", score))
+    assert one.verdict == NOT_SUPPORTED
+    assert one.setting.startswith("cola, 4,000 against 100 examples")
+    assert "of 2 comparisons 1 support it, 1 speak against it, 0 are undecided" in one.reason
+
+
+def test_one_task_for_a_claim_about_some_is_enough(world):
+    query, score = OPPOSITES["C1"]
+    one = verdict("C1", changed(world, f"{query} and task == 'cola'", score))
+    assert one.verdict == SUPPORTED
+    assert one.setting.startswith("sst2")
+
+
+# --- too little to judge --------------------------------------------------------------------------------------------
+
+
+def test_two_seeds_decide_nothing(world):
+    for found in verdicts(world[world["seed"] < 2]).values():
+        assert found.verdict == UNDECIDED, found.id
+        assert (found.low, found.high) == (None, None)
+        assert set(found.trial_ids) <= set(world["trial_id"])
+
+
+def test_three_seeds_are_enough_but_for_a_bootstrap(world):
+    found = verdicts(world[world["seed"] < 3])
+    assert found["C3"].verdict == SUPPORTED
+    assert found["C5"].verdict == UNDECIDED
+    assert "3 seeds, and resampling needs 5" in found["C5"].reason
+
+
+@pytest.mark.parametrize("experiment", claims.TRIALS_OF)
+def test_without_its_experiment_a_claim_is_undecided(experiment, world):
+    gone = world.query(claims.TRIALS_OF[experiment], engine="python").index
+    found = verdicts(world.drop(gone))
+    for claim in CLAIMS:
+        if experiment in claim.needs:
+            assert found[claim.id].verdict == UNDECIDED
+            assert found[claim.id].reason.startswith(f"no trials of {experiment}")
+
+
+def test_an_empty_table_leaves_all_undecided(world):
+    found = verdicts(world.head(0))
+    assert list(found) == [claim.id for claim in CLAIMS]
+    for verdict in found.values():
+        assert (verdict.verdict, verdict.n, verdict.trial_ids, verdict.evidence) == (UNDECIDED, 0, (), ())
+        assert verdict.reason.startswith("no trials of ")
+
+
+def test_released_trials_alone_are_not_judged(world):
+    found = verdicts(world.assign(protocol="released"))
+    assert {verdict.verdict for verdict in found.values()} == {UNDECIDED}
+
+
+def test_experiments_of_different_tasks_do_not_meet(world):
+    apart = world[(world["kind"] == "probe") == (world["task"] == "cola")]
+    found = verdict("C1", apart)
+    assert found.reason == "no task has all the trials of probing and progressive that it takes."
+
+
+@pytest.mark.parametrize("claim", ["C3", "C4", "C5"])
+def test_one_train_size_says_nothing_about_sizes(claim, world):
+    found = verdict(claim, world[world["train_size"] == 4000])
+    assert found.verdict == UNDECIDED
+    assert "one train size only (4,000)" in found.reason
+
+
+@pytest.mark.parametrize("claim", ["C1", "C2", "C6"])
+def test_without_a_benefit_its_parts_cannot_be_judged(claim, world):
+    found = verdict(claim, changed(world, f"kind == 'all' and {LARGE}", 0.29))
+    assert found.verdict == UNDECIDED
+    assert "all layers together are not shown to be worth more than 0.02" in found.reason
+
+
+def test_a_control_cannot_take_away_what_is_not_there(world):
+    without = changed(world, f"kind == 'all' and {LARGE}", lambda rows: 0.9 + 0.0 * rows["score"])
+    found = verdict("C8", without)
+    assert found.verdict == UNDECIDED
+    assert "without the control, a benefit is not shown either" in found.reason
+
+
+def test_one_control_missing_is_no_support_but_the_other_can_refute(world):
+    query, score = OPPOSITES["C8"]
+    alone = world[world["random_rate"] == 1.0]
+    assert verdict("C8", alone).verdict == UNDECIDED
+    assert verdict("C8", changed(alone, query, score)).verdict == NOT_SUPPORTED
+
+
+# --- single claims --------------------------------------------------------------------------------------------------
+
+
+def test_layers_that_probe_well_are_found_from_first_token_probes_of_the_task(world):
+    (case,) = (c for c in of_the_world()["C1"].evidence if c.setting.startswith("cola"))
+    assert case.setting == "cola, 4,000 examples, first 4 of 6 layers kept"
+    assert case.note == "layers 4 to 5, counted from 0, probe well"
+    noisy = changed(world, "kind == 'probe' and (pooling == 'mean' or control)", 1.0)
+    assert verdict("C1", noisy) == of_the_world()["C1"]
+
+
+def test_on_a_coarse_grid_more_layers_redrawn_can_support_but_not_refute(world):
+    kept = world[~((world["kind"] == "suffix") & (world["preserved_layers"] == 4))]
+    assert verdict("C1", kept).verdict == SUPPORTED  # with 3 layers kept, more is redrawn than probes well
+    costly = changed(kept, f"kind == 'suffix' and preserved_layers == 3 and {LARGE}", -0.2)
+    assert verdict("C1", costly).verdict == UNDECIDED  # which layer it is that costs, no trial says
+    costlier = changed(costly, f"kind == 'suffix' and preserved_layers == 5 and {LARGE}", -0.2)
+    assert verdict("C1", costlier).verdict == NOT_SUPPORTED
+
+
+def test_probes_no_better_than_the_embeddings_show_nothing(world):
+    flat = changed(world, "kind == 'probe'", lambda rows: 0.5 + 0.0 * rows["score"])
+    assert "no layer probes better than the embeddings" in verdict("C1", flat).reason
+
+
+def test_kept_blocks_around_the_best_probing_layer(world):
+    best = changed(world, "kind == 'probe' and probe_layer == 3", 0.5)  # the output of layer 2, counted from 0
+    settings = [case.setting for case in verdict("C2", best).evidence if case.setting.startswith("cola")]
+    assert settings == [f"cola, 4,000 examples, only layers {kept} (from 0) kept" for kept in ("2-3", "1-2")]
+    sparse = best[~best["reinitialized"].isin(["0,3-5", "0-1,4-5"])]
+    assert "no block around the best-probing layer 2 (from 0) was kept alone" in verdict("C2", sparse).reason
+
+
+def test_a_difference_between_sizes_counts_in_either_direction(world):
+    reverse = changed(changed(world, f"kind == 'all' and {SMALL}", -0.3), f"kind == 'all' and {LARGE}", 0.27)
+    found = verdict("C3", reverse)
+    assert found.verdict == SUPPORTED
+    assert found.high < 0
+
+
+def test_statistic_and_interval_are_those_of_the_paired_differences(world):
+    rows = world[(world["task"] == "cola") & world["kind"].isin(["intact", "all"]) & (world["random_rate"] == 1)]
+    rows = rows[~rows["keep_layernorm"]].drop_duplicates("trial_id")
+    scores = rows.pivot(index="seed", columns=["train_size", "kind"], values="score")
+    values = scores[4000]["intact"] - scores[4000]["all"] - scores[100]["intact"] + scores[100]["all"]
+    (case,) = (c for c in of_the_world()["C3"].evidence if c.setting.startswith("cola"))
+    assert case.statistic == pytest.approx(values.mean())
+    assert (case.low, case.high) == pytest.approx(t_interval(values))
+    assert set(case.trial_ids) == set(rows["trial_id"])
+
+
+def test_matthews_correlation_has_twice_the_threshold(world):
+    slight = changed(world, f"kind == 'all' and {SMALL}", -0.23)  # 0.03 more at the large size
+    assert verdict("C3", slight).verdict == SUPPORTED
+    assert verdict("C3", slight.assign(metric="matthews")).verdict == NOT_SUPPORTED
+
+
+def test_worth_at_the_small_size_is_told(world):
+    found = of_the_world()["C4"]
+    assert "at 100 examples +0.0" in found.reason
+    assert found.low > 0.04
+
+
+def test_flat_curves_have_no_correlation(world):
+    flat = changed(world, f"{SMALL}", lambda rows: 0.5 + 0.0 * rows["score"])
+    found = verdict("C5", flat)
+    assert found.verdict == UNDECIDED
+    assert "a curve is flat" in found.reason
+
+
+def test_blocks_that_all_cost_the_same_do_not_support_a_claim_about_position(world):
+    query = "experiment == 'localized' and kind in ['block', 'prefix', 'suffix'] and reinitialized.str.len() == 3"
+    alike = changed(world, query, lambda rows: 0.87 + 0.003 * (rows["seed"] - 2) + 0.001 * (rows.index % 3))
+    found = verdict("C6", alike)
+    assert found.verdict == UNDECIDED
+    assert "that positions differ is not shown (p = " in found.reason
+
+
+def test_permutations_that_are_all_alike_do_not_support_a_claim_about_which(world):
+    alike = changed(
+        world, "kind == 'permuted'", lambda rows: 0.7 + 0.003 * (rows["seed"] - 2) + 0.001 * (rows.index % 3)
+    )
+    found = verdict("C7", alike)
+    assert found.verdict == UNDECIDED
+    assert "that permutations differ is not shown (p = " in found.reason
+
+
+def test_one_seed_per_permutation_is_judged_over_permutations_and_said_so(world):
+    one = world[(world["kind"] != "permuted") | (world["seed"] == 1)]
+    found = verdict("C7", one)
+    assert found.verdict == SUPPORTED
+    assert found.n == len(ORDERS)
+    assert "the interval is over permutations; fewer than 3 seeds have every permutation" in found.reason
+    only = one[(one["kind"] != "intact") | (one["seed"] == 1)]
+    assert verdict("C7", only).verdict == UNDECIDED  # a single intact score may be off by any amount
+
+
+# --- what must not change a verdict ---------------------------------------------------------------------------------
+
+
+def test_order_of_rows_and_trials_listed_twice_change_nothing(world):
+    shuffled = pd.concat([world, world[world["experiment"] == "progressive"].assign(experiment="small_data")])
+    assert verdicts(shuffled.sample(frac=1, random_state=0)) == of_the_world()
+
+
+def test_trials_of_another_setup_are_not_mixed_in(world):
+    longer = [({"train_size": 4000, "reinitialized": which, "epochs": 4}, 0.1) for which in ((), suffix(0))]
+    both = pd.concat([world, trials("initialization", *longer)], ignore_index=True)
+    assert verdicts(both) == of_the_world()
+
+
+def test_a_larger_size_with_two_seeds_is_passed_over(world):
+    cells = [({"train_size": 9000, "reinitialized": which}, 0.1) for which in ((), suffix(0), suffix(3))]
+    both = pd.concat([world, trials("progressive", *cells, seeds=range(2))], ignore_index=True)
+    assert verdicts(both) == of_the_world()
+
+
+def test_other_protocols_change_nothing(world):
+    redrawn = world[world["kind"].isin(["suffix", "all", "block", "probe"])].assign(protocol="released", score=0.1)
+    redrawn["trial_id"] = "r" + redrawn["trial_id"]
+    assert verdicts(pd.concat([world, redrawn], ignore_index=True)) == of_the_world()
+
+
+def test_two_trials_of_one_seed_are_never_taken_for_two_seeds(world):
+    other = world[world["kind"] == "all"].assign(trial_id=lambda rows: "x" + rows["trial_id"])
+    with pytest.raises(InvalidValue, match="differ in neither seed nor condition; leave one of them out"):
+        claims.judge(pd.concat([world, other], ignore_index=True))
+
+
+def test_two_models_are_not_judged_as_one(world):
+    with pytest.raises(InvalidValue, match="trials of the models m, n; judge one model at a time"):
+        claims.judge(pd.concat([world, world.assign(model="n")]))
+
+
+# --- rules, aggregation, output -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "inside", "outside", "across"),
+    [
+        (above(0.1), (0.2, 0.3), (-0.3, 0.0), (0.0, 0.2)),
+        (below(0.1), (-0.3, 0.0), (0.2, 0.3), (0.0, 0.2)),
+        (beyond(0.1), (-0.3, -0.2), (-0.05, 0.05), (-0.2, 0.0)),
+        (beyond(0.1), (0.2, 0.3), (0.0, 0.05), (-0.2, 0.2)),
+        (within(0.1), (-0.05, 0.05), (0.2, 0.3), (0.0, 0.2)),
+    ],
+)
+def test_rules(rule, inside, outside, across):
+    """By hand: an interval inside the claim, one inside its opposite, one across the threshold."""
+    signs = [tuple(margin > 0 for margin in rule(*interval)) for interval in (inside, outside, across)]
+    assert signs == [(True, False), (False, True), (False, False)]
+
+
+def evidence(*pairs: tuple[str, str]) -> list[claims.Evidence]:
+    return [claims.Evidence("", 0.0, None, None, 3, verdict, strict, 0.0, (), "") for verdict, strict in pairs]
+
+
+YES, NO, OPEN = (SUPPORTED, SUPPORTED), (NOT_SUPPORTED, NOT_SUPPORTED), (UNDECIDED, UNDECIDED)
+BARELY_YES, BARELY_NO = (SUPPORTED, UNDECIDED), (NOT_SUPPORTED, UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("over", "cases", "verdict"),
+    [
+        ("every", [], UNDECIDED),
+        ("every", [YES, BARELY_YES], SUPPORTED),
+        ("every", [YES, OPEN], UNDECIDED),
+        ("every", [YES, NO], NOT_SUPPORTED),
+        ("every", [YES, BARELY_NO], UNDECIDED),
+        ("some", [], UNDECIDED),
+        ("some", [NO, YES], SUPPORTED),
+        ("some", [NO, BARELY_YES], UNDECIDED),
+        ("some", [NO, BARELY_NO], NOT_SUPPORTED),
+        ("some", [NO, OPEN], UNDECIDED),
+    ],
+)
+def test_aggregation(over, cases, verdict):
+    assert aggregate(evidence(*cases), over) == verdict
+
+
+def test_one_of_many_must_hold_at_a_higher_level(world):
+    """A worth of exactly the smallest difference in one of many cases of C4 does not decide, and is said not to."""
+    query = f"kind == 'suffix' and {SMALL} and (preserved_layers > 1 or task == 'sst2')"
+    few = changed(world, query, -0.10)
+    shaky = changed(few, f"kind == 'suffix' and {SMALL}", lambda rows: rows["score"] + 0.013 * (rows["seed"] % 2 - 0.4))
+    found = verdict("C4", shaky)
+    (case,) = (c for c in found.evidence if c.verdict == SUPPORTED)
+    assert case.strict == UNDECIDED
+    assert found.verdict == UNDECIDED
+    assert "for one of them to decide, its interval must hold at 99.5 %" in found.reason
+
+
+def test_the_ledger_is_complete():
+    assert [claim.id for claim in CLAIMS] == [f"C{i}" for i in range(1, 9)]
+    for claim in CLAIMS:
+        assert claim.notebook in EXPERIMENTS
+        assert set(claim.needs) <= set(EXPERIMENTS) & set(claims.TRIALS_OF)
+        assert claim.over in claim.rule
+        assert claim.over in ("every", "some")
+        assert claim.statement.endswith(".")
+        assert claim.quantity.endswith(".")
+        assert claim.rule.endswith(".")
+
+
+def test_verdicts_as_json(world):
+    for rows in (world, world.head(0), world[world["seed"] < 1]):
+        for verdict in claims.judge(rows):
+            shown = json.loads(json.dumps(verdict.as_dict(), allow_nan=False))
+            assert {"id", "verdict", "profile", "statistic", "interval", "n", "trial_ids", "reason"} <= shown.keys()
+            assert shown["interval"] is None or shown["interval"] == [verdict.low, verdict.high]
+            assert not {"low", "high"} & shown.keys()
+            assert len(shown["evidence"]) == len(verdict.evidence)
+
+
+def test_verdicts_in_words(world):
+    first, *_, last = claims.judge(world)
+    assert claims.in_words(first).startswith("C1 (p): supported\n  claim     Layers whose output probes well")
+    assert f"  trials    {len(last.trial_ids)}; page learning_rate" in claims.in_words(last)
+    assert claims.in_words(dataclasses.replace(first, profile="")).startswith("C1 (no trials)")
+
+
+def test_claims_need_no_torch():
+    code = "import sys, companion.claims; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
