@@ -14,7 +14,8 @@ import pytest
 from conftest import result_of, some_trial
 
 from companion import claims, table
-from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, above, aggregate, below, beyond, within
+from companion.cases import above, below, beyond, within
+from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, aggregate
 from companion.errors import InvalidValue
 from companion.experiments import EXPERIMENTS
 from companion.stats import t_interval

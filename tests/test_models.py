@@ -15,7 +15,7 @@ import transformers
 from conftest import bert_config, needs_glue, save_model
 from safetensors.torch import load_file, save_file
 
-from companion import finetune, models
+from companion import encoders, finetune, models
 from companion.errors import ModelUnavailable, UnknownArchitecture
 from companion.pocket.pretrain import build_tokenizer
 
@@ -94,9 +94,9 @@ def test_predictions_do_not_depend_on_padding(folders, name):
     texts = finetune.Texts({k: v for k, v in encoded.items() if k != "attention_mask"}, torch.zeros(2).long().numpy())
     outputs = []
     for rows in ([0], [0, 1]):
-        inputs, _ = finetune.collate(texts, rows, base.tokenizer.pad_token_id, torch.device("cpu"))
+        batch, _ = finetune.collate(texts, rows, base.tokenizer.pad_token_id, torch.device("cpu"))
         with torch.no_grad():
-            outputs.append(base.network(**inputs).last_hidden_state[0, 0])
+            outputs.append(encoders.pooled(base.network, batch)[0])
     assert torch.allclose(*outputs, atol=1e-5)
 
 

@@ -313,10 +313,10 @@ def test_shipped_model_is_a_bert_of_twelve_layers_with_the_fragment_s_tokenizer(
 @needs_pocket
 @pytest.mark.slow
 def test_fine_tuning_the_shipped_model_beats_random_layers():
-    """One task at the middle size, live; the published table says the same of all three (below)."""
-    data = tasks.load("pocket-cola")
+    """The steadiest task at the middle size, live; the published table says the same of all three (below)."""
+    data = tasks.load("pocket-sst2")
     weights = models.weights_of("pocket-bert")
-    base = Trial("pocket-bert", weights, 12, "pocket-cola", data.fingerprint, 500, 900, 3e-4, 16, 4, 64)
+    base = Trial("pocket-bert", weights, 12, "pocket-sst2", data.fingerprint, 500, 900, 3e-4, 16, 4, 64)
     random = Trial(**{**vars(base), "reinitialized": tuple(range(12))})
     intact, redrawn = (finetune.finetune(trial).score for trial in (base, random))
     assert intact - redrawn >= 0.15

@@ -219,7 +219,7 @@ def test_rows_can_be_downloaded(visit, address):
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the rows (CSV)").first.click()
     lines = Path(download.value.path()).read_text().splitlines()
-    assert lines[0].startswith("model,task,metric,train_size")
+    assert lines[0].startswith("model,layers,task,metric,protocol,series,x,n,mean,low,high")
     assert len(lines) > 1
 
 

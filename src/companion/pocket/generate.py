@@ -35,6 +35,8 @@ def answering(rng: Random, lex: Lexicon, label: int) -> Example:
     if rng.random() < 0.5:
         facts.append(grammar.fact(rng, lex))
         rng.shuffle(facts)
+    if label and any(grammar.answers(g, f, slot) for g in facts):  # by accident: a fact drawn at random can answer
+        return answering(rng, lex, label)
     return {"question": question, "sentence": grammar.statement(rng, tuple(facts)), "label": label}
 
 

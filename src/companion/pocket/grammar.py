@@ -279,6 +279,13 @@ def question(f: Fact, slot: str) -> str:
     }[slot]
 
 
+def answers(g: Fact, f: Fact, slot: str) -> bool:
+    """Whether fact ``g`` answers the question that is asked about a slot of fact ``f``."""
+    if slot == "thing":
+        return (g.agent, g.verb) == (f.agent, f.verb) and (g.place == f.place if f.place else g.time == f.time)
+    return getattr(g, slot) is not None and question(g, slot) == question(f, slot)
+
+
 def unanswering(rng: Random, lex: Lexicon, f: Fact, slot: str) -> Fact:
     """A fact like ``f`` that does not answer the question about ``slot``: the slot is empty, or one clue differs."""
     if slot in ("place", "time") and rng.random() < 0.5:

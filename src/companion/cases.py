@@ -1,0 +1,531 @@
+"""From the trials of one task to the cases of a claim: what is compared, its interval, and which side of a threshold.
+
+Thresholds were fixed before looking. A case that cannot be computed says why; :mod:`companion.claims` turns cases into
+verdicts.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from companion.comparisons import SETUP, distinct, plain
+from companion.errors import InvalidValue
+from companion.stats import (
+    FEWEST,
+    FEWEST_PAIRS,
+    LEVEL,
+    Interval,
+    blocked_anova,
+    bootstrap_interval,
+    expanded_level,
+    rank_correlations,
+    ratio_interval,
+    t_interval,
+    welch_interval,
+)
+from companion.trial import format_layers, parse_layers
+
+# The smallest difference of scores worth a claim: about what another seed does to a fine-tuned BERT. Matthews
+# correlation runs from -1 to 1, twice as far as accuracy, so the same share of its range is twice as much.
+DELTA = {"accuracy": 0.02, "matthews": 0.04}
+A_LOT = 2.0  # times DELTA: clearly more than the smallest difference worth a claim
+LITTLE = 0.1  # of what all layers are worth: a cost this small leaves nine tenths of the benefit
+WELL = 0.9  # of the best probe's gain over the embeddings: a layer that reaches it "probes well"
+MOST = 0.5  # of the benefit: a block that costs more than this when redrawn carries it
+SHORT = 0.5  # of the layers: a longer block is not "a short block"
+ALPHA = 1 - LEVEL
+# Fewer seeds resampled cannot give a 95 % interval: even the range of five values covers a median 94 % of the time.
+FEWEST_RESAMPLED = 5
+BOOTSTRAP_SEED = 0
+
+# The columns that say what a trial was and how it scored; the others would only be carried along.
+READ = ["trial_id", "experiment", "layers", "task", "train_size", "seed", "metric", "score", "kind", "reinitialized"]
+READ += ["permutation", "preserved_layers", "keep_layernorm", "random_rate", "probe_layer", "pooling", "control"]
+
+Margins = tuple[float, float]  # how far an interval lies inside the claim, and inside its opposite; at most one is > 0
+Rule = Callable[[float, float], Margins]
+NEITHER: Margins = (-math.inf, -math.inf)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison. ``interval`` and ``margins`` are functions of the confidence level; ``interval`` gives None, and
+    ``margins`` NEITHER, where the data do not allow one. ``statistic`` is what the interval is of."""
+
+    setting: str
+    statistic: float
+    n: int
+    interval: Callable[[float], Interval | None]
+    margins: Callable[[float], Margins]
+    trial_ids: frozenset[str] = frozenset()
+    note: str = ""
+
+
+# --- the trials of one task ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskTrials:
+    """The ``described`` trials of one model and task, of one setup per train size. ``rows`` are of the tidy table, a
+    trial once per experiment; ``among`` is the number of tasks that the table has."""
+
+    name: str
+    rows: pd.DataFrame
+    among: int
+
+    @functools.cached_property
+    def trials(self) -> pd.DataFrame:
+        """Each plain fine-tuning trial once."""
+        return distinct(plain(self.rows[self.rows["kind"] != "probe"]))
+
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return int(self.rows["layers"].iloc[0])
+
+    @property
+    def delta(self) -> float:
+        """The smallest difference worth a claim, in the task's metric."""
+        return DELTA[self.rows["metric"].iloc[0]]
+
+    def of_kind(self, *kinds: str) -> pd.DataFrame:
+        """The plain trials of these kinds."""
+        return self.trials[self.trials["kind"].isin(kinds)]
+
+    def localized(self) -> pd.DataFrame:
+        """The trials of the experiment ``localized`` that redraw some layers, but not all."""
+        rows = plain(self.rows[self.rows["experiment"] == "localized"])
+        return distinct(rows[~rows["kind"].isin(["intact", "all"])])
+
+    def probes(self) -> pd.DataFrame:
+        """Logistic probes of the first token for the task's labels, at the largest train size."""
+        probes = self.rows[(self.rows["kind"] == "probe") & (self.rows["pooling"] == "first") & ~self.rows["control"]]
+        return distinct(probes[probes["train_size"] == probes["train_size"].max()])
+
+    def intact(self, size: int) -> pd.DataFrame:
+        """The intact model's scores at a train size, by seed (see :func:`by_seed`)."""
+        trials = self.of_kind("intact")
+        return by_seed(trials[trials["train_size"] == size])
+
+    def kept(self, size: int) -> list[int]:
+        """The numbers of first layers kept pretrained (0…L-1) that were run at a train size."""
+        trials = self.of_kind("suffix", "all")
+        return sorted(int(k) for k in trials.loc[trials["train_size"] == size, "preserved_layers"].unique())
+
+    def cost(self, size: int, kept: int) -> pd.DataFrame:
+        """Intact minus "only the first ``kept`` layers are pretrained", by seed."""
+        trials = self.of_kind("suffix", "all")
+        chosen = trials[(trials["train_size"] == size) & (trials["preserved_layers"] == kept)]
+        return minus(self.intact(size), by_seed(chosen))
+
+    def benefit(self, size: int) -> pd.DataFrame:
+        """What all pretrained layers are worth: intact minus every layer redrawn, by seed."""
+        return self.cost(size, 0)
+
+    def transfer(self, size: int) -> pd.DataFrame:
+        """Scores by seed (rows) and number of first layers kept (columns, 0…L) at a train size."""
+        trials = self.of_kind("suffix", "all", "intact")
+        trials = trials[trials["train_size"] == size].astype({"preserved_layers": int})
+        return trials.pivot(index="seed", columns="preserved_layers", values="score")
+
+    def transfer_ids(self, size: int, kept: Collection[int], seeds: Collection[int]) -> set[str]:
+        """The trials behind these columns and rows of :meth:`transfer`."""
+        trials = self.of_kind("suffix", "all", "intact")
+        chosen = trials["preserved_layers"].isin(kept) & trials["seed"].isin(seeds) & (trials["train_size"] == size)
+        return set(trials.loc[chosen, "trial_id"])
+
+    def nothing_at_stake(self, size: int) -> str:
+        """Why no claim about parts of the benefit can be judged at this size, or "" if the benefit is shown."""
+        interval = t_interval(self.benefit(size)["value"])
+        if interval is None:
+            return f"fewer than {FEWEST} seeds of the intact model and of every layer redrawn"
+        shown = interval[0] > self.delta
+        return "" if shown else f"all layers together are not shown to be worth more than {self.delta}"
+
+
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scores of one condition, indexed by seed: columns ``value`` and ``ids``, a tuple of the trials behind it.
+
+    :class:`InvalidValue` if two trials have one seed: they are not of one condition.
+    """
+    rows = rows.set_index("seed")
+    if not rows.index.is_unique:
+        first, second = rows.loc[rows.index[rows.index.duplicated()][0], "trial_id"].iloc[:2]
+        raise InvalidValue(f"trials {first} and {second} differ in neither seed nor condition", "leave one of them out")
+    return pd.DataFrame({"value": rows["score"], "ids": [(i,) for i in rows["trial_id"]]}, index=rows.index)
+
+
+def minus(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """First minus second where both have the seed; both as from :func:`by_seed`, and so is the answer."""
+    seeds = first.index.intersection(second.index)
+    first, second = first.loc[seeds], second.loc[seeds]
+    ids = [a + b for a, b in zip(first["ids"], second["ids"], strict=True)]
+    return pd.DataFrame({"value": first["value"] - second["value"], "ids": ids}, index=seeds)
+
+
+def ids_of(*samples: pd.DataFrame) -> frozenset[str]:
+    """The trials behind these samples."""
+    return frozenset(i for sample in samples for ids in sample["ids"] for i in ids)
+
+
+def tasks_of(table: pd.DataFrame) -> list[TaskTrials]:
+    """The table's described trials by task, each train size (and its probes) cut down to the setup with most rows."""
+    rows = table[table["protocol"] == "described"].sort_values(["seed", "trial_id"])  # sums come out alike to the bit
+    if rows.empty:
+        return []
+    setup = rows.groupby(SETUP, dropna=False).ngroup()
+    most = setup.groupby([rows["task"], rows["train_size"], rows["kind"] == "probe"]).transform(lambda s: s.mode()[0])
+    by_task = rows.loc[setup == most, READ].groupby("task")
+    return [TaskTrials(name, group, len(by_task)) for name, group in by_task]
+
+
+def sizes_of(rows: pd.DataFrame) -> list[int]:
+    """Train sizes run with at least three seeds, ascending; if there are none, all train sizes."""
+    seeds = rows.groupby("train_size")["seed"].nunique()
+    return sorted(int(size) for size in (seeds[seeds >= FEWEST] if (seeds >= FEWEST).any() else seeds).index)
+
+
+# --- rules and cases -----------------------------------------------------------------------------------------------
+
+
+def above(threshold: float) -> Rule:
+    """The claim is that the quantity is above the threshold."""
+    return lambda low, high: (low - threshold, threshold - high)
+
+
+def below(threshold: float) -> Rule:
+    """The claim is that the quantity is below the threshold."""
+    return lambda low, high: (threshold - high, low - threshold)
+
+
+def beyond(threshold: float) -> Rule:
+    """The claim is that the quantity is farther from 0 than the threshold, on either side."""
+    return lambda low, high: (max(low, -high) - threshold, min(threshold - high, low + threshold))
+
+
+def within(threshold: float) -> Rule:
+    """The claim is that the quantity is nearer to 0 than the threshold."""
+    return lambda low, high: beyond(threshold)(low, high)[::-1]
+
+
+def _tested(interval: Callable[[float], Interval | None], rule: Rule, unit: float) -> Callable[[float], Margins]:
+    """The margins of a rule, in ``unit``, as a function of the level."""
+
+    def margins(level: float) -> Margins:
+        found = interval(level)
+        return NEITHER if found is None else tuple(margin / unit for margin in rule(*found))
+
+    return margins
+
+
+def _case(setting: str, sample: pd.DataFrame, rule: Rule, unit: float) -> Case:
+    """A case about the mean of per-seed values, by their t-interval."""
+
+    def interval(level: float) -> Interval | None:
+        return t_interval(sample["value"], level)
+
+    margins = _tested(interval, rule, unit)
+    return Case(setting, float(sample["value"].mean()), len(sample), interval, margins, ids_of(sample))
+
+
+def _open(case: Case, why: str) -> Case:
+    """The case without a verdict whatever its interval, if there is a reason; else as it was."""
+    return replace(case, margins=lambda level: NEITHER, note=why) if why else case
+
+
+def _with(case: Case, *trial_ids: Iterable[str]) -> Case:
+    """The case with more trials behind it."""
+    return replace(case, trial_ids=case.trial_ids.union(*trial_ids))
+
+
+def _nothing(setting: str, why: str, trial_ids: Iterable[str] = ()) -> Case:
+    """A case that cannot be computed."""
+    return Case(setting, math.nan, 0, lambda level: None, lambda level: NEITHER, frozenset(trial_ids), why)
+
+
+def _only_if(case: Case, shown: bool, otherwise: str) -> Case:
+    """The case, able to support its claim only if a second condition is shown too; it can speak against it anyway."""
+    if shown:
+        return case
+    return replace(case, margins=lambda level: (-math.inf, case.margins(level)[1]), note=otherwise)
+
+
+def in_numbers(statistic: float, interval: Sequence[float] | None, n: int) -> str:
+    """Statistic, interval and n in words."""
+    if math.isnan(statistic):
+        return "nothing to compare"
+    between = "no interval" if interval is None else f"95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}"
+    return f"{statistic:+.3f}, {between}, n = {n}"
+
+
+# --- the claims ----------------------------------------------------------------------------------------------------
+# One function per claim: from a task's trials to its cases, none where the task lacks the trials.
+
+
+def not_necessary(task: TaskTrials) -> list[Case]:
+    """C1: the cost of redrawing every layer from the first on that probes well.
+
+    With k* the fewest layers whose probe reaches 90 % of the best gain, that is to keep k*-1. On a coarser grid the
+    nearest fewer layers kept must cost little to support the claim (more is redrawn than needed), and the nearest more
+    kept must cost more to speak against it (only layers that probe well are redrawn).
+    """
+    probes, suffixes = task.probes(), task.of_kind("suffix")
+    if probes.empty or suffixes.empty:
+        return []
+    size, curve = sizes_of(suffixes)[-1], _curve(probes)
+    gain = curve.drop(0, errors="ignore").max() - curve.get(0, math.nan)
+    if not gain > task.delta:
+        why = "no layer probes better than the embeddings"
+        return [_nothing(f"{task.name}, {size:,} examples", why, probes["trial_id"])]
+    first = min(k for k in curve.index if k and curve[k] >= curve[0] + WELL * gain) - 1
+    return [_with(_redrawn_from(task, size, first), probes["trial_id"])]
+
+
+def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
+    """The case that redrawing the layers from ``first`` on costs little, by the nearest numbers of layers kept."""
+    setting = f"{task.name}, {size:,} examples"
+    fewer = [k for k in task.kept(size) if k <= first]
+    more = [k for k in task.kept(size) if k >= first]
+    if not fewer:
+        return _nothing(setting, f"no trial keeps {first} layers or fewer")
+    setting += f", first {fewer[-1]} of {task.depth} layers kept"
+    benefit = task.benefit(size)
+    little = below(max(task.delta, LITTLE * benefit["value"].mean()))
+    supporting = _case(setting, task.cost(size, fewer[-1]), little, task.delta)
+    opposing = _case(setting, task.cost(size, more[0]), little, task.delta) if more else _nothing(setting, "")
+    case = replace(
+        supporting,
+        margins=lambda level: (supporting.margins(level)[0], opposing.margins(level)[1]),
+        note=f"layers {first} to {task.depth - 1}, counted from 0, probe well",
+    )
+    return _open(_with(case, opposing.trial_ids, ids_of(benefit)), task.nothing_at_stake(size))
+
+
+def _curve(probes: pd.DataFrame) -> pd.Series:
+    """Mean probe score by number of layers read (0: the embeddings)."""
+    return probes.groupby(probes["probe_layer"].astype(int))["score"].mean()
+
+
+def not_sufficient(task: TaskTrials) -> list[Case]:
+    """C2: the loss when only a short block around the best-probing layer keeps its weights; every such block counts."""
+    localized, curve = task.localized(), _curve(task.probes()).drop(0, errors="ignore")
+    if curve.empty or localized.empty:
+        return []
+    size, best = sizes_of(localized)[-1], int(curve.idxmax()) - 1
+    setting = f"{task.name}, {size:,} examples"
+    cases = []
+    for text, rows in _by_layers(localized[localized["train_size"] == size]):
+        redrawn = parse_layers(text)
+        kept = tuple(i for i in range(task.depth) if i not in redrawn)
+        if best in kept and _short_block(kept, task.depth):
+            where = f"{setting}, only layers {format_layers(kept)} (from 0) kept"
+            loss = minus(task.intact(size), by_seed(rows))
+            cases.append(_open(_case(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size)))
+    cases = cases or [_nothing(setting, f"no block around the best-probing layer {best} (from 0) was kept alone")]
+    return [_with(case, ids_of(task.benefit(size)), task.probes()["trial_id"]) for case in cases]
+
+
+def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(layers redrawn, trials), from the lowest layers up."""
+    return sorted(rows.groupby("reinitialized"), key=lambda pair: parse_layers(pair[0]))
+
+
+def _short_block(layers: tuple[int, ...], depth: int) -> bool:
+    """Whether these are neighbors, and at most half of all layers."""
+    return len(layers) <= SHORT * depth and layers == tuple(range(layers[0], layers[-1] + 1))
+
+
+def depends_on_size(task: TaskTrials) -> list[Case]:
+    """C3: what all layers are worth at the largest train size minus at the smallest, paired by seed."""
+    trials = task.of_kind("all")
+    if trials.empty:
+        return []
+    small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
+    if small == large:
+        return [_one_size(task, trials)]
+    difference = minus(task.benefit(large), task.benefit(small))
+    setting = f"{task.name}, {large:,} against {small:,} examples"
+    return [_case(setting, difference, beyond(task.delta), task.delta)]
+
+
+def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
+    """C4: layers k…L-1 (0 < k < L) worth a lot at the largest train size, and next to nothing at the smallest.
+
+    The statistic shown is their worth at the largest size.
+    """
+    trials = task.of_kind("suffix")
+    if trials.empty:
+        return []
+    small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
+    if small == large:
+        return [_one_size(task, trials)]
+    cases = []
+    for k in sorted({*task.kept(small)} & {*task.kept(large)} - {0}):
+        setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
+        plenty = _case(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
+        scarce = _case(setting, task.cost(small, k), within(task.delta), task.delta)
+        cases.append(
+            _both(
+                plenty,
+                scarce,
+                f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}",
+            )
+        )
+    return cases
+
+
+def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:
+    return _nothing(task.name, f"one train size only ({sizes_of(trials)[0]:,})", trials["trial_id"])
+
+
+def _both(first: Case, second: Case, note: str) -> Case:
+    """The case that both hold, shown with the numbers of the first."""
+
+    def margins(level: float) -> Margins:
+        pairs = first.margins(level), second.margins(level)
+        return min(a for a, _ in pairs), max(b for _, b in pairs)
+
+    return _with(replace(first, margins=margins, n=min(first.n, second.n), note=note), second.trial_ids)
+
+
+def resembles_probing(task: TaskTrials) -> list[Case]:
+    """C5: Spearman's correlation between the probing curve and the transfer curve (mean score by number of first layers
+    kept), at the smallest train size minus at the largest; bootstrap over the seeds that all points share.
+
+    Noise in a curve pulls its correlation towards 0, and more so at the small size: that works against the claim.
+    """
+    probes, suffixes = task.probes(), task.of_kind("suffix")
+    if probes.empty or suffixes.empty:
+        return []
+    small, large = sizes_of(suffixes)[0], sizes_of(suffixes)[-1]
+    if small == large:
+        return [_one_size(task, suffixes)]
+    setting, probing = f"{task.name}, {small:,} against {large:,} examples", _curve(probes)
+    curves = [task.transfer(size) for size in (small, large)]
+    points = sorted(set(probing.index).intersection(*(curve.columns for curve in curves)))
+    curves = [curve[points].dropna() for curve in curves]
+    seeds = curves[0].index.intersection(curves[1].index)
+    behind = {*task.transfer_ids(small, points, seeds), *task.transfer_ids(large, points, seeds), *probes["trial_id"]}
+    if len(points) < FEWEST_PAIRS:
+        why = f"the curves share {len(points)} numbers of layers, and {FEWEST_PAIRS} are needed"
+        return [_nothing(setting, why, behind)]
+    if len(seeds) < FEWEST_RESAMPLED:
+        return [_nothing(setting, f"{len(seeds)} seeds, and resampling needs {FEWEST_RESAMPLED}", behind)]
+    scores = np.stack([curve.loc[seeds].to_numpy(float) for curve in curves], axis=1)
+    return [_with(_resemblance(setting, scores, probing[points].to_numpy(float)), behind)]
+
+
+def _resemblance(setting: str, scores: np.ndarray, target: np.ndarray) -> Case:
+    """The case from scores (seeds, small and large size, numbers of layers) and probe scores (numbers of layers,)."""
+
+    def gain(samples: np.ndarray) -> np.ndarray:
+        means = samples.mean(axis=1)
+        return rank_correlations(means[:, 0], target) - rank_correlations(means[:, 1], target)
+
+    def interval(level: float) -> Interval | None:
+        return bootstrap_interval(scores, expanded_level(len(scores), level), BOOTSTRAP_SEED, gain)
+
+    flat = "" if interval(LEVEL) else "a curve is flat in some resamples, where a correlation is undefined"
+    statistic = float(gain(scores[np.newaxis])[0])
+    return Case(setting, statistic, len(scores), interval, _tested(interval, above(0.0), 1.0), note=flat)
+
+
+def no_block_carries_it(task: TaskTrials) -> list[Case]:
+    """C6: what redrawing one short block costs, as a share of what all layers are worth, for every block; and that
+    blocks at different positions differ (analysis of variance, seeds as blocks, Bonferroni over tasks)."""
+    localized = task.localized()
+    if localized.empty:
+        return []
+    size = sizes_of(localized)[-1]
+    setting = f"{task.name}, {size:,} examples"
+    rows = localized[localized["train_size"] == size]
+    rows = rows[rows["reinitialized"].map(lambda text: _short_block(parse_layers(text), task.depth))]
+    if rows.empty:
+        return [_nothing(setting, "no short block was redrawn alone", localized["trial_id"])]
+    cases, p = [], blocked_anova(_complete(rows, "reinitialized"))
+    for text, group in _by_layers(rows):
+        cost = minus(task.intact(size), by_seed(group))
+        case = _share(f"{setting}, layers {text} (from 0) redrawn", cost, task.benefit(size))
+        case = _only_if(case, p < ALPHA / task.among, f"that positions differ is not shown (p = {p:.2g})")
+        cases.append(_open(case, task.nothing_at_stake(size)))
+    return cases
+
+
+def _share(setting: str, cost: pd.DataFrame, benefit: pd.DataFrame) -> Case:
+    """The case that the cost is less than half of the benefit, by Fieller's interval of their ratio."""
+    seeds = cost.index.intersection(benefit.index)
+    cost, benefit = cost.loc[seeds], benefit.loc[seeds]
+
+    def interval(level: float) -> Interval | None:
+        return ratio_interval(cost["value"], benefit["value"], level)
+
+    share = cost["value"].mean() / benefit["value"].mean() if benefit["value"].mean() else math.nan
+    margins = _tested(interval, below(MOST), 1.0)
+    return Case(setting, float(share), len(seeds), interval, margins, ids_of(cost, benefit))
+
+
+def _complete(rows: pd.DataFrame, treatment: str) -> np.ndarray:
+    """Scores (seeds, treatments) of the seeds that have every treatment."""
+    return rows.pivot(index="seed", columns=treatment, values="score").dropna().to_numpy(float)
+
+
+def order_matters(task: TaskTrials) -> list[Case]:
+    """C7: the intact model's mean over seeds minus the permuted models' mean over permutations; and that permutations
+    differ, where at least three seeds allow to tell (analysis of variance, seeds as blocks, Bonferroni over tasks).
+
+    Welch's interval, permutations and seeds being two samples: with one seed for all permutations (the paper's design)
+    a paired difference would leave out how far off the single intact score behind all of them may be.
+    """
+    permuted = task.of_kind("permuted")
+    if permuted.empty:
+        return []
+    size = sizes_of(permuted)[-1]
+    permuted = permuted[permuted["train_size"] == size]
+    case, scores = _permuted(task, size, permuted), _complete(permuted, "permutation")
+    if len(scores) < FEWEST:
+        why = f"fewer than {FEWEST} seeds have every permutation, so whether permutations differ cannot be told"
+        return [replace(case, note=f"the interval is over permutations; {why}")]
+    p = blocked_anova(scores)
+    return [_only_if(case, p < ALPHA / task.among, f"that permutations differ is not shown (p = {p:.2g})")]
+
+
+def _permuted(task: TaskTrials, size: int, permuted: pd.DataFrame) -> Case:
+    """The case that intact models score higher than permuted ones, one value per seed and per permutation."""
+    intact, means = task.intact(size), permuted.groupby("permutation")["score"].mean()
+
+    def interval(level: float) -> Interval | None:
+        return welch_interval(intact["value"], means, level)
+
+    setting = f"{task.name}, {size:,} examples, {len(means)} permutations, intact model with {len(intact)} seeds"
+    statistic = float(intact["value"].mean() - means.mean())
+    margins = _tested(interval, above(task.delta), task.delta)
+    return _with(Case(setting, statistic, len(means), interval, margins), ids_of(intact), permuted["trial_id"])
+
+
+def controls_keep_it(task: TaskTrials) -> list[Case]:
+    """C8: what pretrained layers are still worth when redrawn ones learn faster, or keep their LayerNorm: intact minus
+    the control at the fewest layers kept. Only a worth shown without the control can be taken away by it."""
+    rows = distinct(task.rows[task.rows["kind"].isin(["suffix", "all"])])
+    faster = rows[(rows["random_rate"] > 1) & ~rows["keep_layernorm"]]
+    controls = [(f"{rate:g} times the rate", group) for rate, group in faster.groupby("random_rate")]
+    controls.append(("LayerNorm kept", rows[rows["keep_layernorm"] & (rows["random_rate"] == 1)]))
+    return [_control(task, what, group) for what, group in controls if len(group)]
+
+
+def _control(task: TaskTrials, what: str, rows: pd.DataFrame) -> Case:
+    size = sizes_of(rows)[-1]
+    rows = rows[rows["train_size"] == size]
+    k = int(rows["preserved_layers"].min())
+    setting = f"{task.name}, {size:,} examples, {what}, first {k} of {task.depth} layers kept"
+    remaining = minus(task.intact(size), by_seed(rows[rows["preserved_layers"] == k]))
+    without = task.cost(size, k)
+    case = _with(_case(setting, remaining, above(task.delta), task.delta), ids_of(without))
+    shown = t_interval(without["value"])
+    why = "" if shown and shown[0] > task.delta else "without the control, a benefit is not shown either"
+    return _open(case, why)
