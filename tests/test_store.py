@@ -11,11 +11,13 @@ import shutil
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 from hypothesis import given
 from hypothesis import strategies as st
 
+from companion import table
 from companion.errors import StoreUnavailable
 from companion.store import Result, SetAside, Store
 
@@ -306,3 +308,17 @@ def test_a_result_is_a_plain_record(store):
     assert isinstance(store.get(some_trial()), Result)
     with pytest.raises(dataclasses.FrozenInstanceError):
         store.get(some_trial()).outcome = {}
+
+
+def test_publishing_adds_to_what_is_published_and_drops_what_is_no_longer_planned(tmp_path):
+    def rows(*trials, score=0.5):
+        return table.tidy([result_of(t, score) for t in trials], experiment="progressive", profile="p")
+
+    mine, theirs, gone = (some_trial(seed=seed) for seed in range(3))
+    table.publish(rows(mine, theirs, gone, score=0.25), "p", tmp_path)
+    planned = {("progressive", mine.id), ("progressive", theirs.id)}
+    both = table.with_published(rows(mine), "p", planned, tmp_path)
+    assert dict(zip(both["trial_id"], both["score"], strict=True)) == {mine.id: 0.5, theirs.id: 0.25}
+    assert table.with_published(rows(mine), "nothing-published", planned, tmp_path).equals(rows(mine))
+    pd.DataFrame({"trial_id": ["x"]}).to_parquet(tmp_path / "old.parquet")
+    assert table.with_published(rows(mine), "old", planned, tmp_path).equals(rows(mine))

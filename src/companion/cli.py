@@ -210,13 +210,13 @@ def _add_status(commands) -> None:
 
 
 def status(arguments: argparse.Namespace) -> None:
-    """Compare the profile's grid with the store."""
-    from companion import notebooks
+    """Compare the profile's grid with the store, and with the published table."""
+    from companion import notebooks, table
     from companion.experiments import plan
     from companion.store import Store
 
     profile, wanted = _planned(arguments, [])
-    store = Store(store_folder(arguments.store))
+    store, published = Store(store_folder(arguments.store)), set(table.published_or_empty(profile)["trial_id"])
     for name, parameters in wanted.items():
         notebooks.check_parameters(name, parameters)
         trials = plan(name, parameters)
@@ -225,7 +225,8 @@ def status(arguments: argparse.Namespace) -> None:
         failed = sum(results[t.id] is None and store.failure(t) is not None for t in trials)
         print(
             f"{name} ({profile}): {len(done)} of {len(trials)} trials done, "
-            f"{len(trials) - len(done) - failed} missing, {failed} failed{_time_left(trials, done)}"
+            f"{len(trials) - len(done) - failed} missing, {failed} failed{_time_left(trials, done)}; "
+            f"{sum(t.id in published for t in trials)} published"
         )
 
 
@@ -254,7 +255,10 @@ def _add_results(commands) -> None:
 
 
 def results(arguments: argparse.Namespace) -> None:
-    """The profile's stored trials as a table: printed, written to a file, or published under results/."""
+    """The profile's stored trials as a table: printed, written to a file, or published under results/.
+
+    Publishing adds to what is published: rows of trials that the profile still has and this store lacks stay.
+    """
     import pandas as pd
 
     from companion import table
@@ -263,14 +267,17 @@ def results(arguments: argparse.Namespace) -> None:
 
     profile, wanted = _planned(arguments, [])
     store = Store(store_folder(arguments.store))
+    plans = {name: plan(name, parameters) for name, parameters in wanted.items()}
     tables = []
-    for name, parameters in wanted.items():
-        found = [r for t in plan(name, parameters) if (r := store.get(t))]
+    for name, trials in plans.items():
+        found = [r for t in trials if (r := store.get(t))]
         tables.append(table.tidy(found, experiment=name, profile=profile))
     whole = pd.concat(tables, ignore_index=True)
     if whole.empty:
         raise InvalidValue(f"no trial of profile {profile!r} is stored in {store.folder}", "run it first")
     if arguments.action == "publish":
+        planned = {(name, t.id) for name, trials in plans.items() for t in trials}
+        whole = table.with_published(whole, profile, planned)
         for path in table.publish(whole, profile):
             print(f"{len(whole)} rows: {path}")
     elif arguments.action == "export":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -104,6 +104,23 @@ def published_or_empty(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
     """The published table of a profile, or a table without rows if nothing is published under that name."""
     exists = (folder / f"{profile}.parquet").is_file()
     return published(profile, folder) if exists else pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def with_published(
+    table: pd.DataFrame, profile: str, planned: Collection[tuple[str, str]], folder: Path = RESULTS
+) -> pd.DataFrame:
+    """The table, and the published rows it lacks whose (experiment, trial id) is ``planned``: other machines' trials.
+
+    Rows published in an older format are left out: they would lack columns.
+    """
+    try:
+        before = published_or_empty(profile, folder)
+    except TableUnavailable:
+        return table
+    known = set(zip(table["experiment"], table["trial_id"], strict=True))
+    keys = zip(before["experiment"], before["trial_id"], strict=True)
+    kept = before[[key in planned and key not in known for key in keys]]
+    return pd.concat([table, kept], ignore_index=True).astype(COLUMNS)
 
 
 def publish(table: pd.DataFrame, profile: str, folder: Path = RESULTS) -> list[Path]:
