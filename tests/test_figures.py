@@ -152,6 +152,15 @@ def test_intact_vs_random_draws_the_means_of_stats(table):
     assert {row["kind"] for row in rows} == {"intact", "all"}
 
 
+def test_a_panel_without_any_interval_still_has_a_scale(table):
+    """Vega warns in the reader's console of a scale that it must find from values that are all absent."""
+    spec = figures.intact_vs_random(table[table["seed"] < 2]).to_dict()
+    for panel in spec["vconcat"]:
+        (scale,) = {json.dumps(layer["encoding"]["y"]["scale"]) for layer in panel["layer"]}
+        low, high = json.loads(scale)["domain"]
+        assert low < high
+
+
 def test_wrong_input_is_one_sentence(table):
     with pytest.raises(UnknownName, match="direction 'sideways'"):
         progressive(table, "sideways")

@@ -258,7 +258,10 @@ def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
     base = alt.Chart(means).encode(
         x=alt.X("train_size:O", title="training examples").axis(format=",", labelAngle=0, grid=False), color=color
     )
-    y = alt.Y("score:Q", title=None, scale=alt.Scale(zero=False, nice=True))
+    points = means[["score", "low", "high"]].astype(float)
+    # named, because Vega complains of a scale whose intervals are all absent
+    domain = [float(points.min().min()), float(points.max().max())]
+    y = alt.Y("score:Q", title=None, scale=alt.Scale(domain=domain, zero=False, nice=True))
     tooltip = [alt.Tooltip("layers:N"), *_mean_tooltip()]
     layers = [
         base.transform_filter("isValid(datum.low)")
