@@ -156,8 +156,8 @@ def test_a_panel_without_any_interval_still_has_a_scale(table):
     """Vega warns in the reader's console of a scale that it must find from values that are all absent."""
     spec = figures.intact_vs_random(table[table["seed"] < 2]).to_dict()
     for panel in spec["vconcat"]:
-        (scale,) = {json.dumps(layer["encoding"]["y"]["scale"]) for layer in panel["layer"]}
-        low, high = json.loads(scale)["domain"]
+        domains = [layer["encoding"]["y"].get("scale", {}).get("domain") for layer in panel["layer"]]
+        low, high = next(domain for domain in domains if domain)
         assert low < high
 
 
