@@ -63,7 +63,7 @@ def coverage() -> str:
         for experiment, group in trials.groupby("experiment", sort=False):
             rows.append(
                 {
-                    "profile": f"`{profile}`",
+                    "profile": profile,
                     "experiment": experiment,
                     "trials": f"{len(group):,}",
                     "tasks": ", ".join(group["task"].unique()),
