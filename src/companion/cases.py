@@ -1,7 +1,7 @@
 """From the trials of one task to the cases of a claim: what is compared, its interval, and which side of a threshold.
 
-Thresholds were fixed before looking. A case that cannot be computed says why; :mod:`companion.claims` turns cases into
-verdicts.
+Thresholds were fixed before any verdict was computed. A case that cannot be computed says why;
+:mod:`companion.claims` turns cases into verdicts.
 """
 
 from __future__ import annotations
