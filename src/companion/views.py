@@ -13,6 +13,7 @@ from functools import cached_property
 import pandas as pd
 
 from companion import stats
+from companion.comparisons import plain
 from companion.errors import InvalidValue, TableUnavailable, UnknownName
 from companion.trial import format_layers, parse_layers
 
@@ -73,7 +74,7 @@ def progressive(table: pd.DataFrame, direction: str) -> View:
     """
     if direction not in DIRECTIONS:
         raise UnknownName("direction", direction, DIRECTIONS)
-    rows = _with_intact(_plain(table), [direction, "all"], ["protocol"])
+    rows = _with_intact(plain(table), [direction, "all"], ["protocol"])
     where = "last" if direction == "suffix" else "first"
     return _by_preserved(
         rows,
@@ -87,7 +88,7 @@ def progressive(table: pd.DataFrame, direction: str) -> View:
 
 def data_scaling(table: pd.DataFrame) -> View:
     """Score against the number of training examples, a line for each number of layers preserved (suffix)."""
-    rows = _with_intact(_plain(table), ["suffix", "all"], ["protocol"])
+    rows = _with_intact(plain(table), ["suffix", "all"], ["protocol"])
     kept = sorted(rows["preserved_layers"].unique(), reverse=True)
     sizes = tuple(sorted(int(size) for size in rows["train_size"].unique()))
     return View(
@@ -180,7 +181,7 @@ def layernorm(table: pd.DataFrame) -> View:
 
 def initialization(table: pd.DataFrame) -> View:
     """Score against layers preserved (suffix), a line for each way of drawing new weights; epochs chosen by menu."""
-    rows = _with_intact(_plain(table), ["suffix", "all"], ["protocol"])
+    rows = _with_intact(plain(table), ["suffix", "all"], ["protocol"])
     found = set(rows["protocol"])
     names = [name for name in ("described", "released") if name in found]
     return _by_preserved(
@@ -216,11 +217,6 @@ def probing(table: pd.DataFrame) -> View:
 def small_data(table: pd.DataFrame) -> View:
     """Every trial at the smallest train size against layers preserved (suffix)."""
     return progressive(table[table["train_size"] == table["train_size"].min()], "suffix")
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """The trials without the appendix's controls."""
-    return table[(table["random_rate"] == 1.0) & ~table["keep_layernorm"]]
 
 
 def _required(rows: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -261,7 +257,7 @@ def _at_places(
 ) -> View:
     """Trials at named places: (x, series, redrawn layers as text); the intact model is the reference."""
     frame = pd.DataFrame(places, columns=["x", "series", "reinitialized"])
-    rows = _plain(table).merge(frame, on="reinitialized")
+    rows = plain(table).merge(frame, on="reinitialized")
     rows = _required(rows, "matching")
     return View(
         rows,
