@@ -10,7 +10,7 @@ import json
 import altair as alt
 import pandas as pd
 
-from companion import stats, theme
+from companion import authors, stats, theme
 from companion.views import View
 
 THIS_RUN = "this run"
@@ -222,6 +222,54 @@ def _describe(view: View, fresh: int) -> str:
     if not view.reference.empty:
         text += " A dashed horizontal line is the intact model."
     return text + (" Rings are trials of this run." if fresh else "")
+
+
+def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt.TopLevelMixin:
+    """The authors' digitised curves (:func:`companion.authors.early_plots`), and over them means of ``ours``.
+
+    ``ours`` are rows of the tidy table on the same tasks, or none. The x axis is the share of the model's layers, for
+    the models need not be equally deep. Dash patterns tell whose curve it is; bands are 95 % t-intervals of ours.
+    """
+    both, tasks = _with_authors(early, ours), list(early["task"].unique())
+    sizes = [size for size in authors.SIZES.values() if size in set(both["examples"])]
+    curves = list(both["curves"].unique())  # the authors' first
+    dashes = theme.dash_scale([*curves[1:], curves[0]])
+    by_size = alt.Legend(title="training examples", columns=3, symbolOpacity=1)
+    by_curve = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300)
+    color = alt.Color("examples:N", legend=by_size, scale=theme.color_scale(sizes))
+    shape = alt.Shape("examples:N", legend=by_size, scale=theme.shape_scale(sizes))
+    x = alt.X("share:Q", title=x_title, scale=alt.Scale(domain=[0, 100])).axis(grid=False, values=[0, 25, 50, 75, 100])
+    y = alt.Y("score:Q", title=None, scale=_score_scale(both, [both.rename(columns={"score": "mean"})]))
+    rows = alt.Chart(both).transform_filter("datum.task == task").encode(x=x, color=color, detail="curves:N")
+    told = [alt.Tooltip("curves:N"), alt.Tooltip("examples:N", title="training examples")]
+    told += [alt.Tooltip("preserved_layers:Q", title="layers"), alt.Tooltip("layers:Q", title="of"), *_mean_tooltip()]
+    bands = rows.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, aria=False)
+    lines = rows.mark_line(strokeWidth=1.5, aria=False)
+    points = rows.mark_point(size=45, strokeWidth=1.5, opacity=1)
+    dash = alt.StrokeDash("curves:N", scale=dashes, legend=by_curve)
+    layers = [
+        bands.encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
+        lines.encode(y=y, detail=["curves:N", "source_plot:N"], strokeDash=dash),
+        points.encode(y=y, shape=shape, tooltip=told),
+    ]
+    bind = alt.binding_select(options=tasks, name=f"{MENUS['task']} ")
+    metrics = both.drop_duplicates("task").set_index("task")["metric"].map(theme.METRIC_TITLES)
+    chart = alt.layer(*layers).properties(width="container", height=300, title=alt.Title(_by_task(metrics.to_dict())))
+    text = f"Line chart of the score against the {x_title}, for the tasks {', '.join(tasks)}: {', '.join(curves)}."
+    return theme.styled(
+        chart.add_params(alt.param(name="task", value=tasks[0], bind=bind)).properties(description=text)
+    )
+
+
+def _with_authors(early: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """Points of both: the digitised values, and means of our trials with their intervals."""
+    means = stats.summarize(ours, ["model", "protocol", "task", "metric", "layers", "train_size", "preserved_layers"])
+    examples, names = means["train_size"].map("{:,}".format), means["model"] + ", " + means["protocol"]
+    means = means.rename(columns={"mean": "score"}).assign(examples=examples, curves=names)
+    both = pd.concat([early.assign(curves=f"{authors.MODEL}, authors' early plots"), means], ignore_index=True)
+    both["share"] = 100 * both["preserved_layers"].astype(float) / both["layers"]
+    shown = ["task", "metric", "examples", "curves", "share", "score", "low", "high", "n", "preserved_layers", "layers"]
+    return both[[*shown, "source_plot"]]
 
 
 def intact_means(table: pd.DataFrame) -> pd.DataFrame:

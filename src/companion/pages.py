@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Callable
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from companion import comparisons, embed, figures, views
+from companion import authors, comparisons, embed, figures, views
 from companion import table as tables
 from companion.errors import TableUnavailable
 from companion.study import Study
@@ -92,6 +93,34 @@ def published_figure(
     card = run_card(trials, f"Published trials: profile {profile}")
     drawn = embed.show(figures.curves(view), name=name, caption=f"{caption} {INTERVAL}", rows=view.means)
     return HTML(card.data + drawn.data)
+
+
+def beside_authors(
+    kind: str,
+    experiments: list[str],
+    view_of: Callable[[pd.DataFrame], View],
+    *,
+    random_rate: float = 1.0,
+    name: str,
+    caption: str,
+) -> HTML:
+    """The authors' early plots of one kind; over them, what is published of these experiments on the same tasks."""
+    early = authors.early_plots(kind, random_rate)
+    found = []
+    for profile in tables.published_profiles():
+        trials = tables.published(profile)
+        alike = trials["task"].isin(early["task"]) & trials["experiment"].isin(experiments)
+        with contextlib.suppress(TableUnavailable):  # a profile without such trials
+            found.append(view_of(comparisons.distinct(trials[alike])).trials)
+    rows = pd.concat([tables.tidy([], experiment="", profile=""), *found])
+    x_title = {"suffix": "layers that stay pretrained (%)", "probe": "layers below the probe (%)"}[kind]
+    note = (
+        f"The curves of {authors.MODEL} are values read off the authors' early plots (October 2020), to about ±0.002. "
+        f"They are not the paper's results, and of how many runs they are is not known. "
+    )
+    note += "Bands are 95 % intervals of this companion's means." if len(rows) else "Nothing of ours is published yet."
+    chart = figures.beside_authors(early, rows, x_title)
+    return embed.show(chart, name=name, caption=f"{caption} {note} Dev split.", rows=early)
 
 
 def differences(rows: pd.DataFrame, what: str) -> HTML:
