@@ -122,11 +122,11 @@ def test_a_failing_notebook_leaves_no_site(small_project, monkeypatch):
     root, folder = small_project
     (root / "book" / "index.md").write_text("# Title\n")
 
-    def fail(name, parameters, out):
-        assert parameters == {"profile": "p", "rerun": False}
-        raise RuntimeError(name)
+    def fail(wanted, folder, **environment):
+        assert wanted == {"progressive": {"profile": "p", "rerun": False}}
+        raise RuntimeError("progressive")
 
-    monkeypatch.setattr(book.notebooks, "execute", fail)
+    monkeypatch.setattr(book.notebooks, "execute_all", fail)
     with pytest.raises(RuntimeError, match="progressive"):
         book.build({"progressive": {"profile": "p"}}, folder)
     assert not (folder / "html").exists()

@@ -145,16 +145,51 @@ def test_unknown_notebook():
         notebooks.path("nonesuch")
 
 
-def test_a_notebook_that_stops_with_a_bug_is_named(tmp_path, monkeypatch):
-    cell = nbformat.v4.new_code_cell("x: int = 1  # a number", metadata={"tags": ["parameters"]})
-    broken = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("1 / (x - 1)")])
-    broken.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(broken, tmp_path / "broken.ipynb")
+@pytest.fixture
+def folder_of_notebooks(tmp_path, monkeypatch):
+    """A function that writes a notebook of a parameters cell and one more, where notebooks are looked for."""
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+
+    def write(name: str, source: str) -> None:
+        cell = nbformat.v4.new_code_cell("x: int = 1  # a number", metadata={"tags": ["parameters"]})
+        notebook = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(source)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+
+    return write
+
+
+def test_a_notebook_that_stops_with_a_bug_is_named(folder_of_notebooks, tmp_path):
+    folder_of_notebooks("broken", "1 / (x - 1)")
     with pytest.raises(NotebookFailed, match="notebook 'broken' stopped with ZeroDivisionError: division by zero"):
         notebooks.execute("broken", {"x": 1}, tmp_path / "out" / "page.ipynb")
     assert list((tmp_path / "out").iterdir()) == []
     assert notebooks.execute("broken", {"x": 2}, tmp_path / "out" / "page.ipynb").is_file()
+
+
+def test_notebooks_beside_each_other_see_their_environment_and_leave_ours(folder_of_notebooks, tmp_path, capsys):
+    for name in "abc":
+        folder_of_notebooks(name, "import os; print(os.environ['COMPANION_TEST'], os.environ['COMPANION_PROGRESS'], x)")
+    before = dict(os.environ)
+    wanted = {name: {"x": number} for number, name in enumerate("abc", start=5)}
+    pages = notebooks.execute_all(wanted, tmp_path / "out", COMPANION_TEST="seen")
+    assert [page.stem for page in pages] == list("abc")
+    for number, page in enumerate(pages, start=5):
+        assert f"seen text {number}" in texts(page)
+    assert dict(os.environ) == before
+    print("still here")  # what is printed afterwards reaches its reader
+    assert capsys.readouterr().out == "still here\n"
+
+
+def test_a_failure_among_many_is_raised_and_leaves_no_half_page(folder_of_notebooks, tmp_path):
+    folder_of_notebooks("good", "x")
+    folder_of_notebooks("broken", "1 / 0")
+    with pytest.raises(NotebookFailed, match="'broken' stopped with ZeroDivisionError"):
+        notebooks.execute_all({"broken": {}, "good": {}}, tmp_path / "out")
+    assert not (tmp_path / "out" / "broken.ipynb").exists()
+    with pytest.raises(UnknownName, match="parameter of notebook 'good'"):
+        notebooks.execute_all({"broken": {}, "good": {"y": 1}}, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 # --- `companion run`, killed ----------------------------------------------------------------------------------------

@@ -34,14 +34,10 @@ def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path
     for old in (site, source):
         shutil.rmtree(old, ignore_errors=True)
     stage(source)
-    os.environ["COMPANION_BOOK"] = "1"  # kernels inherit it: figures are written for a page, not for a live notebook
-    try:
-        for name, parameters in wanted.items():
-            page = source / "notebooks" / f"{name}.ipynb"
-            notebooks.execute(name, {**parameters, "rerun": False}, page)
-            fold_code(page)
-    finally:
-        del os.environ["COMPANION_BOOK"]
+    stored = {name: {**parameters, "rerun": False} for name, parameters in wanted.items()}
+    # figures are then written for a page, not for a live notebook
+    for page in notebooks.execute_all(stored, source / "notebooks", COMPANION_BOOK="1"):
+        fold_code(page)
     _run_jupyter_book(source, site)
     return site / "index.html"
 

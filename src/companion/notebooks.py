@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from papermill.exceptions import PapermillExecutionError
 from companion import errors
 from companion.errors import NotebookFailed, UnknownName
 from companion.paths import NOTEBOOKS
+
+_KERNELS_SEE = {"COMPANION_PROGRESS": "text", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 
 def path(name: str) -> Path:
@@ -48,20 +51,42 @@ def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
     of the notebook's error otherwise; ``out`` is then left as it was.
     """
     check_parameters(name, given)
+    with _environment(**_KERNELS_SEE):
+        return _execute(name, given, out)
+
+
+def execute_all(wanted: Mapping[str, Mapping[str, Any]], folder: Path, **environment: str) -> list[Path]:
+    """Execute notebooks, name → parameters, one per core at a time, to ``folder/<name>.ipynb``.
+
+    ``environment`` holds further variables for their kernels. Raises as :func:`execute` does, for the first failure in
+    the order of ``wanted``, when the notebooks already begun have ended; no other is begun then.
+    """
+    for name, given in wanted.items():
+        check_parameters(name, given)
+    # around all of them, as a variable put back by one would be missing for the kernel that starts next
+    with _environment(**_KERNELS_SEE, **environment), ThreadPoolExecutor(os.cpu_count()) as pool:
+        started = [pool.submit(_execute, name, given, folder / f"{name}.ipynb") for name, given in wanted.items()]
+        try:
+            return [page.result() for page in started]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}")
     try:
-        with _environment(COMPANION_PROGRESS="text", HF_DATASETS_DISABLE_PROGRESS_BARS="1"):
-            papermill.execute_notebook(
-                path(name),
-                unfinished,
-                dict(given),
-                kernel_name="python3",
-                progress_bar=False,
-                stderr_file=sys.stderr,
-                # A kernel's own log (how it is connected, how it was stopped) says nothing about the run.
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-            )
+        papermill.execute_notebook(
+            path(name),
+            unfinished,
+            dict(given),
+            kernel_name="python3",
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            # A kernel's own log (how it is connected, how it was stopped) says nothing about the run.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        )
     except PapermillExecutionError as error:
         unfinished.unlink(missing_ok=True)
         raise _failure(name, error) from error
@@ -84,7 +109,7 @@ def _failure(name: str, error: PapermillExecutionError) -> NotebookFailed:
 
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for the kernel, which inherits them; as before afterwards."""
+    """Environment variables for kernels, which inherit them; as before afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

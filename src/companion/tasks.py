@@ -155,7 +155,7 @@ def _fingerprint(wanted: Task, *splits: Dataset) -> str:
     digest = hashlib.sha256(wanted.name.encode())
     for dataset in splits:
         for column in (*wanted.texts, "label"):
-            digest.update("\x1f".join(map(str, dataset[column])).encode())
+            digest.update("\x1f".join(map(str, dataset[column][:])).encode())  # [:] reads the column at once
             digest.update(b"\x1e")
     return digest.hexdigest()[:16]
 
