@@ -61,8 +61,8 @@ def chart_library() -> str:
 
 
 def _json_for_html(spec: dict) -> str:
-    """Compact JSON that cannot end the script element it stands in."""
-    return json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+    """Compact JSON that cannot end the script element it stands in; NaN, which browsers refuse, is an error here."""
+    return json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
 
 
 def _figure(name: str, drawing: str, caption: str, rows: pd.DataFrame) -> str:

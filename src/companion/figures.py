@@ -269,7 +269,7 @@ def _with_authors(early: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat([early.assign(curves=f"{authors.MODEL}, authors' early plots"), means], ignore_index=True)
     both["share"] = 100 * both["preserved_layers"].astype(float) / both["layers"]
     shown = ["task", "metric", "examples", "curves", "share", "score", "low", "high", "n", "preserved_layers", "layers"]
-    return both[[*shown, "source_plot"]]
+    return both[[*shown, "source_plot"]].astype(dict.fromkeys(["share", "score", "low", "high", "n"], float))
 
 
 def intact_means(table: pd.DataFrame) -> pd.DataFrame:

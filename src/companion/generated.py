@@ -90,7 +90,7 @@ def _verdicts(judged: list[claims.Verdict]) -> str:
     profiles = list(dict.fromkeys(verdict.profile for verdict in judged))
     rows = []
     for claim in claims.CLAIMS:
-        found = {v.profile: f"{SIGNS[v.verdict]} {v.verdict}" for v in judged if v.id == claim.id}
+        found = {v.profile: f"{SIGNS[v.verdict]}\u00a0{v.verdict}" for v in judged if v.id == claim.id}
         rows.append({"claim": f"[{claim.id}](#{claim.id.lower()})", "says": claim.statement, **found})
     return markdown(pd.DataFrame(rows, columns=["claim", "says", *profiles])) + "\n"
 

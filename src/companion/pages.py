@@ -133,7 +133,7 @@ def differences(rows: pd.DataFrame, what: str) -> HTML:
     names |= {"difference": what, "interval": "95 % interval"}
     keep = ["task", "metric", "train_size", "preserved_layers", "difference", "interval", "n"]
     shown = shown[[c for c in keep if c in shown]].rename(columns=names)
-    return HTML(shown.to_html(index=False, border=0, justify="left", classes="companion-table"))
+    return HTML(_table(shown, "Differences"))
 
 
 def _interval(low: float, high: float) -> str:
@@ -186,7 +186,7 @@ def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_tit
 
 def _table(rows: pd.DataFrame, label: str) -> str:
     """A table that scrolls by itself where the page is narrow; ``label`` names it for screen readers."""
-    drawn = rows.to_html(index=False, border=0, justify="left", classes="companion-table")
+    drawn = rows.to_html(index=False, border=0, justify="left")
     return f'<div class="companion-rows" tabindex="0" role="region" aria-label="{label}">{drawn}</div>'
 
 
