@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import experiments, finetune, profiles, table
+from companion import cli, coverage, experiments, finetune, profiles, table
 from companion.cli import main
 from companion.store import Store
 
@@ -336,6 +336,19 @@ def test_results_are_listed_and_exported(profile, store, tmp_path, capsys):
     capsys.readouterr()
     one, other = pd.read_csv(tmp_path / "rows.csv"), pd.read_parquet(tmp_path / "rows.parquet")
     assert one["score"].tolist() == other["score"].tolist() == [seed / 10 for seed in range(8)]
+
+
+def test_publishing_adds_rows_and_counts_what_is_missing(profile, store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    first, *others = planned(profile)
+    for trials, stored in (([first], 1), (others[:2], 3)):
+        for trial in trials:
+            Store(store).put(result_of(trial, 0.5))
+        assert main(["results", "publish", "--profile", str(profile)]) == 0
+        assert len(table.published("tiny", tmp_path / "results")) == stored
+        (row,) = coverage.read(tmp_path / "results").to_dict("records")
+        assert (row["experiment"], row["planned"], row["published"]) == ("progressive", 8, stored)
+    assert "3 rows: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("out", ["rows.xlsx", "/nonesuch/rows.csv", "/nonesuch/rows.parquet", None])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from companion import __version__
 from companion.errors import CompanionError, Interrupted, InvalidValue
-from companion.paths import BUILD, MODELS, data_folder, store_folder
+from companion.paths import BUILD, MODELS, RESULTS, data_folder, store_folder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -261,7 +261,7 @@ def results(arguments: argparse.Namespace) -> None:
     """
     import pandas as pd
 
-    from companion import table
+    from companion import coverage, table
     from companion.experiments import plan
     from companion.store import Store
 
@@ -277,9 +277,11 @@ def results(arguments: argparse.Namespace) -> None:
         raise InvalidValue(f"no trial of profile {profile!r} is stored in {store.folder}", "run it first")
     if arguments.action == "publish":
         planned = {(name, t.id) for name, trials in plans.items() for t in trials}
-        whole = table.with_published(whole, profile, planned)
-        for path in table.publish(whole, profile):
+        whole = table.with_published(whole, profile, planned, RESULTS)
+        for path in table.publish(whole, profile, RESULTS):
             print(f"{len(whole)} rows: {path}")
+        ids = {name: [t.id for t in trials] for name, trials in plans.items()}
+        coverage.record(coverage.count(profile, ids, whole), RESULTS)
     elif arguments.action == "export":
         _export(whole, arguments.out)
     else:

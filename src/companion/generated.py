@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import claims, table
+from companion import claims, coverage, table
+from companion.coverage import markdown
 from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
 from companion.theme import METRIC_TITLES
@@ -55,28 +56,9 @@ def tuning() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def coverage() -> str:
-    """What has been run and published: a row per profile and experiment."""
-    rows = []
-    for profile in table.published_profiles():
-        trials = table.published(profile)
-        for experiment, group in trials.groupby("experiment", sort=False):
-            rows.append(
-                {
-                    "profile": profile,
-                    "experiment": experiment,
-                    "trials": f"{len(group):,}",
-                    "tasks": ", ".join(group["task"].unique()),
-                    "train sizes": ", ".join(f"{size:,}" for size in sorted(group["train_size"].unique())),
-                    "seeds": _spread(group.groupby(["task", "train_size"])["seed"].nunique()),
-                    "core-hours": f"{group['seconds'].sum() / 3600:.2f}",
-                }
-            )
-    return markdown(pd.DataFrame(rows))
-
-
-def _spread(counts: pd.Series) -> str:
-    return str(counts.min()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+def published() -> str:
+    """What has been run and published, and what is missing: a row per profile and experiment."""
+    return coverage.told(coverage.read())
 
 
 def scorecard() -> str:
@@ -118,7 +100,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pocket-examples.md": pocket_examples,
     "pretraining-log.md": pretraining_log,
     "tuning.md": tuning,
-    "coverage.md": coverage,
+    "coverage.md": published,
     "scorecard.md": scorecard,
 }
 
@@ -128,9 +110,3 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in PARTS.items():
         (folder / name).write_text(part(), encoding="utf-8")
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The table as a Markdown table."""
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(object).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"
