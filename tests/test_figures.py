@@ -203,3 +203,13 @@ def luminance(color: str) -> float:
 def test_colors_are_seen_on_both_backgrounds(color, background):
     one, other = sorted([luminance(color), luminance(background)])
     assert (other + 0.05) / (one + 0.05) >= 3
+
+
+def test_places_without_an_order_are_not_joined_by_lines(table):
+    rows = table.assign(kind="permuted", permutation="3,2,1,0", preserved_layers=4, reinitialized="")
+    spec = figures.curves(views.permutation(rows, {1: (3, 2, 1, 0), 2: (0, 1, 2, 3)})).to_dict()
+    marks = [layer["mark"]["type"] for layer in spec["vconcat"][0]["layer"]]
+    assert "line" not in marks
+    assert "area" not in marks
+    assert marks.count("rule") == 1
+    assert spec["description"].startswith("Points of the score")

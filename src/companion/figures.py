@@ -22,8 +22,8 @@ MENUS = {"task": "task", "train_size": "training examples", "protocol": "protoco
 def curves(view: View, this_run: View | None = None) -> alt.TopLevelMixin:
     """Score against the view's x, one line per series, with a dropdown for each of its menus and for the series.
 
-    Bands are 95 % t-intervals, absent where n < 3; dots are single trials, crosses diverged ones; a dashed horizontal
-    line is the view's reference; rings on top are the trials of ``this_run``.
+    Bands (bars, where the view has no order) are 95 % t-intervals, absent where n < 3; dots are single trials, crosses
+    diverged ones; a dashed horizontal line is the view's reference; rings on top are the trials of ``this_run``.
     """
     fresh = view.trials.head(0) if this_run is None else this_run.trials
     everything = pd.concat([view.trials, fresh], ignore_index=True)
@@ -90,20 +90,19 @@ def _reference_layers(view: View, y: alt.Y) -> list[alt.Chart]:
 def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     means = view.means.rename(columns={"mean": "score"}).drop(columns=["model", "metric", "layers"])
     color, shape, dash = _series_channels(view)
-    lines = _chosen(view, means)
-    # a point without an interval interrupts the band instead of being bridged
-    bands = lines.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
-    return [
-        bands.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color),
-        lines.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash),
-        lines.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x,
-            y=y,
-            color=color,
-            shape=shape,
-            tooltip=[alt.Tooltip("series:N", title=view.series_title), *_mean_tooltip()],
-        ),
-    ]
+    rows = _chosen(view, means)
+    interval = {"x": x, "y": alt.Y("low:Q", title=None), "y2": "high:Q", "color": color}
+    if view.ordered:
+        # a point without an interval interrupts the band instead of being bridged
+        bands = rows.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
+        lines = rows.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash)
+        spread = [bands.encode(**interval), lines]
+    else:
+        bars = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
+        spread = [bars.encode(**interval)]
+    points = rows.mark_point(filled=True, size=60, opacity=1)
+    told = [alt.Tooltip("series:N", title=view.series_title), *_mean_tooltip()]
+    return [*spread, points.encode(x=x, y=y, color=color, shape=shape, tooltip=told)]
 
 
 def _drawn(view: View, trials: pd.DataFrame) -> pd.DataFrame:
@@ -216,8 +215,9 @@ def _layer_strip(view: View, layers: int) -> alt.Chart:
 def _describe(view: View, fresh: int) -> str:
     """Alt text: what is drawn, not what it shows; the figure's table holds the numbers."""
     text = (
-        f"Line chart of the score {view.text} ({', '.join(view.members)}), for the tasks "
-        f"{', '.join(view.trials['task'].unique())}; bands are 95 percent intervals, dots are single trials."
+        f"{'Line chart' if view.ordered else 'Points'} of the score {view.text} ({', '.join(view.members)}), for the "
+        f"tasks {', '.join(view.trials['task'].unique())}; {'bands' if view.ordered else 'bars'} are 95 percent "
+        f"intervals, dots are single trials."
     )
     if not view.reference.empty:
         text += " A dashed horizontal line is the intact model."

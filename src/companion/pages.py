@@ -16,7 +16,7 @@ from companion.study import Study
 from companion.theme import METRIC_TITLES
 from companion.views import View
 
-INTERVAL = "Bands are 95 % Student-t intervals of the mean, drawn where there are three seeds or more. Dev split."
+INTERVAL = "Bands and bars are 95 % Student-t intervals of the mean, drawn from three seeds up. Dev split."
 
 
 def run_card(table: pd.DataFrame, title: str) -> HTML:
@@ -30,8 +30,7 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
             f"{task} dev split ({METRIC_TITLES[rows['metric'].iloc[0]]}, data {_values(rows['data'])})"
             for task, rows in table.groupby("task", sort=False)
         ),
-        "trials": f"{len(table):,}: train sizes {_values(table['train_size'])}; {table['seed'].nunique()} seeds "
-        f"({_values(table['seed'])})",
+        "trials": f"{len(table):,}: train sizes {_values(table['train_size'])}; seeds {_values(table['seed'])}",
         "diverged": f"{diverged} (every prediction one class, or a loss that was not finite: {failed})",
         "settings": f"learning rate {_values(table['learning_rate'])}, batch {_values(table['batch_size'])}, "
         f"epochs {_values(table['epochs'])}, at most {_values(table['max_length'])} tokens",

@@ -28,7 +28,7 @@ class View:
 
     ``members`` orders the lines, ``menus`` are the columns of which a reader chooses one value at a time, ``reference``
     holds trials drawn as a horizontal line (the intact model, where it has no place on the x axis), ``strip`` says
-    whether redrawn layers are shown below the axis.
+    whether redrawn layers are shown below the axis, ``ordered`` whether a line joins neighbors on the x axis.
     """
 
     trials: pd.DataFrame
@@ -41,6 +41,7 @@ class View:
     reference: pd.DataFrame = field(default_factory=pd.DataFrame)
     strip: bool = True
     logarithmic: bool = False
+    ordered: bool = True
 
     @cached_property
     def means(self) -> pd.DataFrame:
@@ -146,6 +147,7 @@ def permutation(table: pd.DataFrame, orders: dict[int, tuple[int, ...]]) -> View
         tuple(sorted(numbers.values())),
         _reference(table, rows, []),
         strip=False,
+        ordered=False,
     )
 
 
