@@ -87,13 +87,22 @@ def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
     ]
     for verdict in (v for v in judged if v.id == claim.id):
         reason = verdict.reason[:1].upper() + verdict.reason[1:]
-        parts.append(f"- `{verdict.profile}`: **{verdict.verdict}**. {reason}")
+        parts.append(f"- `{verdict.profile}`: **{verdict.verdict}**. {reason}{_figure_link(claim, verdict.profile)}")
         if verdict.trial_ids:
             parts.append(
                 f"\n  <details><summary>Trials behind it ({len(verdict.trial_ids):,})</summary>"
                 f"<code>{' '.join(verdict.trial_ids)}</code></details>\n"
             )
     return "\n".join(parts) + "\n\n"
+
+
+def _figure_link(claim: claims.Claim, profile: str) -> str:
+    """A link to the figure that shows this profile's trials, where a page has one (HTML, as figures are)."""
+    suffix = {"pocket": "", "minilm": "-minilm"}.get(profile)
+    if suffix is None:
+        return ""
+    anchor = f"figure-{claim.notebook.replace('_', '-')}{suffix}"
+    return f' <a href="../notebooks/{claim.notebook}.html#{anchor}">Figure</a>'
 
 
 PARTS: dict[str, Callable[[], str]] = {

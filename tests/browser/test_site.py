@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import html.parser
 import http.server
 import shutil
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +57,36 @@ def site(browser, tmp_path_factory) -> Path:
     experiments = profiles.load("pocket-quick").experiments
     wanted = {name: {**parameters, "store": str(folder / "store")} for name, parameters in experiments.items()}
     return book.build(wanted, folder / "_build").parent
+
+
+class Links(html.parser.HTMLParser):
+    """The ids of a page, and where its links lead."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.ids, self.targets = set(), []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.ids.add(found.get("id"))
+        if tag == "a" and found.get("href"):
+            self.targets.append(found["href"])
+
+
+def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(site):
+    pages = {page: Links(page) for page in site.rglob("*.html")}
+    broken = []
+    for page, links in pages.items():
+        for target in links.targets:
+            address = urllib.parse.urlsplit(target)
+            if address.scheme or address.netloc:
+                continue
+            there = (page.parent / urllib.parse.unquote(address.path)).resolve() if address.path else page
+            if not there.exists() or (address.fragment and address.fragment not in pages[there].ids):
+                broken.append(f"{page.relative_to(site)} -> {target}")
+    assert broken == []
+    assert sum("#figure-" in target for target in pages[site / "book" / "scorecard.html"].targets) > 8
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
