@@ -122,6 +122,10 @@ def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
 
 
 def _from_hub(wanted: Task) -> tuple[Dataset, Dataset]:
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of while it tries again is said once, below
     try:
         both = datasets.load_dataset(GLUE_REPOSITORY, wanted.name, revision=GLUE_REVISION)
     except Exception as error:  # the hub client raises many unrelated classes when there is no network
@@ -130,6 +134,8 @@ def _from_hub(wanted: Task) -> tuple[Dataset, Dataset]:
             f"({type(error).__name__})",
             "give a local folder with --data-dir or COMPANION_DATA_DIR, or go online once",
         ) from error
+    finally:
+        logging.set_verbosity(before)
     return both["train"], both["validation"]
 
 
