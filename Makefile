@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Torch is moved by hand (make pins TORCH=2.x.y): a trial gives the same score to the last bit only within one version.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help book test env lint pins clean
+.PHONY: help book test lab env lint pins clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1:  \2/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ book: env ## rerun the experiments on the pocket model and build the book
 test: env lint ## run every check and test
 	@scripts/install-chromium.sh
 	$(VENV)/bin/python -m pytest --timeout=900
+
+lab: env ## open the labs in JupyterLab: operate on layers, explore the results
+	$(VENV)/bin/jupyter lab --notebook-dir=labs
 
 lint: env ## check style and format
 	$(VENV)/bin/ruff check .

@@ -13,7 +13,7 @@ import copy
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from companion.trial import Trial
 
 EVALUATION_TOKENS = 2048  # per batch: about what a processor's cache holds
 CURVE_POINTS = 20
+OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,12 @@ class Classifier(nn.Module):
         return self.head(self.dropout(pooled(self.encoder, batch)))
 
 
-def finetune(trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PUBLISHED) -> Outcome:
+def finetune(
+    trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PUBLISHED, on_step: OnStep | None = None
+) -> Outcome:
     """Run the trial, on a GPU if there is one. Deterministic on one CPU machine with one number of threads.
+
+    ``on_step`` is told after every step how many are done, and of how many.
 
     Raises :class:`companion.errors.CompanionError` subclasses for missing models, missing data and sizes beyond them,
     and :class:`InvalidValue` when the model's weights or the task's data are no longer those the trial names.
@@ -105,7 +110,7 @@ def finetune(trial: Trial, *, data_dir: Path | None = None, pool: str = tasks.PU
     pad = base.tokenizer.pad_token_id
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(trial.seed, "dropout"))
-        losses = train_epochs(classifier, train, trial, pad)
+        losses = train_epochs(classifier, train, trial, pad, on_step)
     predictions = predict(classifier, dev, pad)
     seconds = time.perf_counter() - started
     return outcome(data.task, dev.labels, predictions, losses, trial.batch_size * len(losses), seconds)
@@ -217,7 +222,9 @@ def parameter_groups(classifier: Classifier, trial: Trial) -> list[dict[str, obj
     ]
 
 
-def train_epochs(classifier: Classifier, train: Texts, trial: Trial, pad: int) -> list[float]:
+def train_epochs(
+    classifier: Classifier, train: Texts, trial: Trial, pad: int, on_step: OnStep | None = None
+) -> list[float]:
     """Train in place; the loss of every step (nats). Stops at the first loss that is not finite."""
     per_epoch = math.ceil(len(train) / trial.batch_size)
     total = per_epoch * trial.epochs
@@ -239,6 +246,8 @@ def train_epochs(classifier: Classifier, train: Texts, trial: Trial, pad: int) -
             nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            if on_step:
+                on_step(len(losses), total)
     return torch.stack(losses).tolist()
 
 

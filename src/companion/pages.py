@@ -132,7 +132,7 @@ def differences(rows: pd.DataFrame, what: str) -> HTML:
     names |= {"difference": what, "interval": "95 % interval"}
     keep = ["task", "metric", "train_size", "preserved_layers", "difference", "interval", "n"]
     shown = shown[[c for c in keep if c in shown]].rename(columns=names)
-    return HTML(_table(shown, "Differences"))
+    return HTML(rows_table(shown, "Differences"))
 
 
 def _interval(low: float, high: float) -> str:
@@ -180,12 +180,12 @@ def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_tit
     )
     names = {"train_size": "training examples", "series": series_title, "n": "seeds", "effect": what}
     shown = shown[[*columns, "effect", "interval", "n"]].rename(columns={**names, "interval": "95 % interval"})
-    return f"<details><summary>All {len(shown):,} differences</summary>{_table(shown, 'Differences')}</details>"
+    return f"<details><summary>All {len(shown):,} differences</summary>{rows_table(shown, 'Differences')}</details>"
 
 
-def _table(rows: pd.DataFrame, label: str) -> str:
+def rows_table(rows: pd.DataFrame, label: str) -> str:
     """A table that scrolls by itself where the page is narrow; ``label`` names it for screen readers."""
-    drawn = rows.to_html(index=False, border=0, justify="left")
+    drawn = rows.to_html(index=False, border=0, justify="left", na_rep="")
     return f'<div class="companion-rows" tabindex="0" role="region" aria-label="{label}">{drawn}</div>'
 
 
@@ -201,7 +201,7 @@ def probe_gains(trials: pd.DataFrame) -> HTML:
         rows.append([*key, *values])
     names = ["task", "metric", "training examples", "probe", "on the embeddings", "best mean", "at layer"]
     shown = pd.DataFrame(rows, columns=[*names, "first layer at nine tenths of the gain", "seeds"])
-    return HTML(_table(shown, "Gains of probes"))
+    return HTML(rows_table(shown, "Gains of probes"))
 
 
 def task_correlations(trials: pd.DataFrame) -> HTML | Markdown:
@@ -215,7 +215,7 @@ def task_correlations(trials: pd.DataFrame) -> HTML | Markdown:
         **{name.title(): [_correlation(row, name) for _, row in found.iterrows()] for name in ("spearman", "pearson")},
         "permutations": found["n"],
     }
-    return HTML(_table(pd.DataFrame(rows), "Correlations between tasks"))
+    return HTML(rows_table(pd.DataFrame(rows), "Correlations between tasks"))
 
 
 def _correlation(row: pd.Series, name: str) -> str:
@@ -232,7 +232,7 @@ def diverged(trials: pd.DataFrame) -> HTML:
     shares = [f"{r['share']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for _, r in found.iterrows()]
     shown = found[by].assign(diverged=shares, trials=found["n"])
     shown = shown.rename(columns={"train_size": "training examples", "preserved_layers": "layers preserved"})
-    return HTML(_table(shown, "Shares of diverged trials"))
+    return HTML(rows_table(shown, "Shares of diverged trials"))
 
 
 def longer_training(trials: pd.DataFrame) -> HTML | Markdown:

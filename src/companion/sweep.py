@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -23,6 +23,7 @@ from companion.store import Result, Store
 from companion.trial import Trial
 
 EXECUTORS = ("local", "processes")
+OnStep = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +37,14 @@ class Report:
     cause: str = ""
 
 
-def run_trial(trial: Trial, store: Store, *, data_dir: Path | None = None) -> Result:
-    """The stored result of the trial, or the result of running it now (which is then stored)."""
+def run_trial(trial: Trial, store: Store, *, data_dir: Path | None = None, on_step: OnStep | None = None) -> Result:
+    """The stored result of the trial, or the result of running it now (which is then stored).
+
+    ``on_step`` is told the progress of a fine-tuning: steps done, steps in all.
+    """
     if (stored := store.get(trial)) is not None:
         return stored
-    _run_group([trial], store, data_dir)
+    _run_group([trial], store, data_dir, on_step)
     return store.get(trial)
 
 
@@ -55,14 +59,14 @@ def groups(trials: Sequence[Trial]) -> list[list[Trial]]:
     return list(together.values())
 
 
-def _run_group(trials: Sequence[Trial], store: Store, data_dir: Path | None) -> None:
+def _run_group(trials: Sequence[Trial], store: Store, data_dir: Path | None, on_step: OnStep | None = None) -> None:
     """Run them, and store each as soon as it is there."""
     from companion.finetune import finetune
     from companion.probe import probe
     from companion.provenance import collect
 
     if trials[0].probe_layer is None:
-        outcomes = (finetune(trial, data_dir=data_dir) for trial in trials)
+        outcomes = (finetune(trial, data_dir=data_dir, on_step=on_step) for trial in trials)
     else:
         outcomes = probe(trials, data_dir=data_dir)
     for trial, outcome in zip(trials, outcomes, strict=True):
