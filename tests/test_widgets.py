@@ -79,10 +79,10 @@ def test_train_runs_the_trial_and_draws_it_beside_the_curve(lab, monkeypatch):
     assert lab.store.get(point.trial).outcome["score"] == point.score
     assert steps == [(i, 16) for i in range(1, 17)]  # four epochs of 50 examples in batches of 16
     assert said(lab).startswith(
-        f"Trial 1: Matthews correlation {point.score:.3f} (pocket-cola, 50 examples, seed 0, layers 1"
+        f"Trial 1: Matthews correlation {point.score:.3f} (pocket-cola, 50 examples, seed 0, layer 1"
     )
     assert "No curve is published for this choice." in said(lab)
-    assert "diamonds are yours: trial 1, layers 1 random" in lab.chart.value
+    assert "diamonds are yours: trial 1, layer 1 random" in lab.chart.value
     assert (lab.train.disabled, lab.progress.layout.visibility) == (False, "hidden")
     lab.task.value = "pocket-sst2"  # another task, another chart
     assert "no trial of yours yet" in lab.chart.value

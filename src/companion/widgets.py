@@ -26,6 +26,7 @@ PUBLISHED = "pocket"  # whose curve it draws
 SIZES = (50, 100, 200, 500, 1000, 2000, 4000)
 REINITIALIZE, PERMUTE = "make layers random", "permute the layers"
 WIDTH = 560  # pixels of a chart
+LAB_RANGES = {"accuracy": (0.4, 1.0), "matthews": (-0.2, 1.0)}  # fixed, so that trials are compared by eye
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Point:
             return "layers in the order " + " ".join(str(i + 1) for i in self.trial.permutation)
         if not self.trial.reinitialized:
             return "every layer pretrained"
-        return f"layers {format_layers(tuple(i + 1 for i in self.trial.reinitialized))} random"
+        which = format_layers(tuple(i + 1 for i in self.trial.reinitialized))
+        return f"layer{'s' if len(self.trial.reinitialized) > 1 else ''} {which} random"
 
 
 class LayerSurgery:
@@ -68,12 +70,13 @@ class LayerSurgery:
         self._make_controls()
         self._arrange()
         self._check()
+        self._draw()
 
     # --- what is on the screen ----------------------------------------------------------------------------------
 
     def _make_controls(self) -> None:
-        wide = ipywidgets.Layout(width="22em")
-        style = {"description_width": "9em"}
+        wide = ipywidgets.Layout(width="24em")
+        style = {"description_width": "11em"}
         self.task = ipywidgets.Dropdown(
             options=list(self.parameters["tasks"]), description="task", layout=wide, style=style
         )
@@ -239,7 +242,7 @@ def surgery_chart(curve: pd.DataFrame, points: list[Point], depth: int, task: st
     scale = alt.Scale(domain=[0, depth], nice=False)
     x = alt.X("x:Q", title="pretrained layers preserved", scale=scale).axis(values=list(range(depth + 1)), grid=False)
     title = theme.METRIC_TITLES[metric]
-    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, nice=True))
+    y = alt.Y("mean:Q", title=title, scale=alt.Scale(domain=LAB_RANGES[metric], clamp=True))
     rows = alt.Chart(curve[["x", "mean", "low", "high"]].astype(float))
     mine = alt.Chart(pd.DataFrame([{"x": p.preserved, "mean": p.score, "number": str(p.number)} for p in points]))
     layers = [

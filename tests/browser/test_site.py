@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import html.parser
 import http.server
-import shutil
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -25,29 +24,7 @@ NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in 
 PAGES = ["search.html", *(f"{name}.html" for name in NAMES)]
 CHARTS = "notebooks/progressive.html"
 DESKTOP, PHONE = (1280, 900), (390, 800)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DRAWN = ".companion-chart[data-drawn-width] svg.marks"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip(f"no browser on PATH (looked for {', '.join(names)}): run scripts/install-chromium.sh")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
