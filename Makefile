@@ -8,13 +8,13 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Torch is moved by hand (make pins TORCH=2.x.y): a trial gives the same score to the last bit only within one version.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help book test lab env lint pins clean
+.PHONY: help book test lab bench env lint pins clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1:  \2/p' $(MAKEFILE_LIST)
 
-# Both work without a model hub, and must not depend on what a hub says today.
-book test: export HF_HUB_OFFLINE := 1
+# They work without a model hub, and must not depend on what a hub says today.
+book test bench: export HF_HUB_OFFLINE := 1
 
 book: env ## rerun the experiments on the pocket model and build the book
 	$(VENV)/bin/companion run --profile pocket-quick
@@ -29,6 +29,9 @@ test: env lint ## run every check and test
 
 lab: env ## open the labs in JupyterLab: operate on layers, explore the results
 	$(VENV)/bin/jupyter lab --notebook-dir=labs
+
+bench: env ## measure speed on this machine (half an hour, nothing else running); DATA=DIR names GLUE
+	$(VENV)/bin/python -m benchmarks $(if $(DATA),--data-dir $(DATA))
 
 lint: env ## check style and format
 	$(VENV)/bin/ruff check .

@@ -268,8 +268,7 @@ def some_texts(folder: str) -> tuple[models.Encoder, Texts]:
 
 def test_keeping_used_embeddings_changes_no_output(tiny_bert):
     base, texts = some_texts(tiny_bert)
-    small = copy.deepcopy(base.network)
-    (fewer,) = finetune.keep_used_embeddings(small, base.tokenizer.pad_token_id, texts)
+    small, (fewer,) = finetune.copy_with_used_embeddings(base.network, base.tokenizer.pad_token_id, texts)
     rows = np.arange(40)
     outputs = []
     for network, split in ((base.network, texts), (small, fewer)):
@@ -285,8 +284,8 @@ def test_padding_rows_keep_their_number(tiny_bert):
     base, texts = some_texts(tiny_bert)
     network = copy.deepcopy(base.network)
     network.get_input_embeddings().padding_idx = 3
-    (fewer,) = finetune.keep_used_embeddings(network, 1, texts)
-    table = network.get_input_embeddings()
+    small, (fewer,) = finetune.copy_with_used_embeddings(network, 1, texts)
+    table = small.get_input_embeddings()
     assert table.padding_idx == 3
     assert torch.equal(table.weight[:4], base.network.get_input_embeddings().weight[:4])
     assert max(map(max, fewer.inputs["input_ids"])) == len(table.weight) - 1

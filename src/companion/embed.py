@@ -27,16 +27,21 @@ def show(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFram
     built (``COMPANION_BOOK=1``) the page's own script draws the chart; a live notebook, which has no such script, is
     shown the chart with its libraries inside.
     """
-    spec = chart.to_dict()
     if os.environ.get("COMPANION_BOOK") != "1":
-        display(HTML(_standalone(spec, f"chart-{name}")))
+        display(HTML(_standalone(chart.to_dict(), f"chart-{name}")))
         return HTML(_figure(name, "", caption, rows))
+    return HTML(on_page(chart, name=name, caption=caption, rows=rows))
+
+
+def on_page(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFrame) -> str:
+    """The figure as the HTML of a page of the book, whose own script draws the chart (see :func:`show`)."""
+    spec = chart.to_dict()
     label = html.escape(spec["description"], quote=True)
     drawing = (
         f'<div class="companion-chart" role="group" aria-label="{label}">'
         f'<script type="application/vnd.vegalite.v6+json">{_json_for_html(spec)}</script></div>'
     )
-    return HTML(_figure(name, drawing, caption, rows))
+    return _figure(name, drawing, caption, rows)
 
 
 def _standalone(spec: dict, element: str) -> str:

@@ -30,6 +30,7 @@ from companion.seeds import stream, stream_seed
 from companion.trial import Trial
 
 EVALUATION_TOKENS = 2048  # per batch: about what a processor's cache holds
+TOKENIZED_AT_ONCE = 1000  # texts: a tokenizer returns many times the memory that the tokens take
 CURVE_POINTS = 20
 OnStep = Callable[[int, int], None]
 
@@ -102,8 +103,7 @@ def finetune(
     """
     started = time.perf_counter()
     data, base, train, dev = prepare(trial, data_dir, pool)
-    network = copy.deepcopy(base.network)
-    train, dev = keep_used_embeddings(network, base.tokenizer.pad_token_id, train, dev)
+    network, (train, dev) = copy_with_used_embeddings(base.network, base.tokenizer.pad_token_id, train, dev)
     intervene(network, trial, base.sigma)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier = Classifier(network, stream(trial.seed, "head"), base.sigma).to(device)
@@ -168,26 +168,32 @@ def tokenize(base: models.Encoder, task: tasks.Task, rows, max_length: int) -> T
     limit = min(
         max_length, base.tokenizer.model_max_length, getattr(base.network.config, "max_position_embeddings", 512)
     )
-    columns = [list(rows[name]) for name in task.texts]
-    encoded = base.tokenizer(*columns, truncation=True, max_length=limit)
-    return Texts({k: v for k, v in encoded.items() if k != "attention_mask"}, np.array(rows["label"]))
+    inputs: dict[str, list[list[int]]] = {}
+    for start in range(0, len(rows), TOKENIZED_AT_ONCE):
+        columns = rows[start : start + TOKENIZED_AT_ONCE]
+        encoded = base.tokenizer(*(columns[t] for t in task.texts), truncation=True, max_length=limit)
+        for name, tokens in encoded.items():
+            inputs.setdefault(name, []).extend(tokens)
+    inputs.pop("attention_mask", None)
+    return Texts(inputs, np.array(rows["label"]))
 
 
-def keep_used_embeddings(network: nn.Module, pad: int, *splits: Texts) -> list[Texts]:
-    """Shrink the word embeddings to the rows that occur in the splits, and renumber the splits to match.
+def copy_with_used_embeddings(network: nn.Module, pad: int, *splits: Texts) -> tuple[nn.Module, list[Texts]]:
+    """A copy of the network with the word embeddings that occur in the splits only, and the splits renumbered to match.
 
     Exact while weight decay is zero. Rows up to the padding id always stay, so that padding keeps its number (some
-    models compute positions from it).
+    models compute positions from it). Rows left out are never copied.
     """
     occurring = [ids for split in splits for ids in split.inputs["input_ids"]]
     old = network.get_input_embeddings()
     used = np.union1d(np.concatenate(occurring), np.arange(max(pad, old.padding_idx or 0) + 1))
     new = nn.Embedding(len(used), old.embedding_dim, padding_idx=old.padding_idx, dtype=old.weight.dtype)
+    new.train(old.training)
     with torch.no_grad():
         new.weight.copy_(old.weight[torch.from_numpy(used)])
-    network.set_input_embeddings(new)
     renumber = {int(word): i for i, word in enumerate(used)}
-    return [
+    fewer = copy.deepcopy(network, {id(old): new})  # deepcopy takes ``new`` for the copy of ``old`` it made already
+    return fewer, [
         Texts({**s.inputs, "input_ids": [[renumber[w] for w in ids] for ids in s.inputs["input_ids"]]}, s.labels)
         for s in splits
     ]
@@ -241,11 +247,13 @@ def train_epochs(
             losses.append(loss.detach())
             if device.type == "cpu" and not torch.isfinite(loss):
                 return torch.stack(losses).tolist()
-            classifier.zero_grad(set_to_none=True)  # the clipped norm counts also what no group moves
             loss.backward()
             nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            # Not the optimizer's: the clipped norm counts also what no group moves. Before the next forward pass, so
+            # that gradients and activations are not in memory at once.
+            classifier.zero_grad(set_to_none=True)
             if on_step:
                 on_step(len(losses), total)
     return torch.stack(losses).tolist()

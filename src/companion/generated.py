@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import claims, coverage, table
+from companion import claims, coverage, speed, table
 from companion.coverage import markdown
 from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
@@ -105,12 +105,32 @@ def _figure_link(claim: claims.Claim, profile: str) -> str:
     return f' <a href="../notebooks/{claim.notebook}.html#{anchor}">Figure</a>'
 
 
+def _speed(part: Callable[[speed.Rows], pd.DataFrame | str]) -> Callable[[], str]:
+    """A part of the page on speed: a table, or a figure's HTML; a sentence where nothing of it was measured."""
+
+    def made() -> str:
+        found = part(speed.load())
+        if not len(found):
+            return "*Not measured yet: `make bench`.*\n"
+        return f"```{{raw}} html\n{found}\n```\n" if isinstance(found, str) else markdown(found)
+
+    return made
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "pocket-examples.md": pocket_examples,
     "pretraining-log.md": pretraining_log,
     "tuning.md": tuning,
     "coverage.md": published,
     "scorecard.md": scorecard,
+    "speed-aims.md": _speed(speed.aims_table),
+    "speed-trials.md": _speed(speed.trials_table),
+    "speed-trials-figure.md": _speed(speed.trials_figure),
+    "speed-phases.md": _speed(speed.phases_table),
+    "speed-operations.md": _speed(speed.operations_table),
+    "speed-growth-figure.md": _speed(speed.growth_figure),
+    "speed-machines.md": _speed(speed.where_table),
+    "speed-rate.md": lambda: speed.matrix_rate_sentence(speed.load()) + "\n",
 }
 
 

@@ -61,13 +61,15 @@ def groups(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 def _run_group(trials: Sequence[Trial], store: Store, data_dir: Path | None, on_step: OnStep | None = None) -> None:
     """Run them, and store each as soon as it is there."""
-    from companion.finetune import finetune
-    from companion.probe import probe
     from companion.provenance import collect
 
     if trials[0].probe_layer is None:
+        from companion.finetune import finetune
+
         outcomes = (finetune(trial, data_dir=data_dir, on_step=on_step) for trial in trials)
     else:
+        from companion.probe import probe  # scikit-learn takes half a second to import
+
         outcomes = probe(trials, data_dir=data_dir)
     for trial, outcome in zip(trials, outcomes, strict=True):
         store.put(Result(trial, dataclasses.asdict(outcome), collect()))

@@ -24,6 +24,7 @@ from companion.seeds import stream
 GLUE_REPOSITORY = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
+FINGERPRINT_ROWS = 10_000  # hashed at once: a whole column of texts as Python objects takes much memory
 PUBLISHED, TUNING = "published", "tuning"  # pools of examples; see load()
 
 
@@ -116,7 +117,9 @@ def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
             "give the folder that holds <task>/<split>-00000-of-00001.parquet with --data-dir or COMPANION_DATA_DIR",
         )
     try:
-        return Dataset(pq.read_table(path))
+        table = pq.read_table(path)
+        pa.default_memory_pool().release_unused()  # what decompressing took, several times the table
+        return Dataset(table)
     except (pa.ArrowException, OSError) as error:
         raise DataUnavailable(f"{path} is not a readable Parquet file", "copy or download it again") from error
 
@@ -161,7 +164,9 @@ def _fingerprint(wanted: Task, *splits: Dataset) -> str:
     digest = hashlib.sha256(wanted.name.encode())
     for dataset in splits:
         for column in (*wanted.texts, "label"):
-            digest.update("\x1f".join(map(str, dataset[column][:])).encode())  # [:] reads the column at once
+            for start in range(0, len(dataset), FINGERPRINT_ROWS):
+                values = dataset[start : start + FINGERPRINT_ROWS][column]
+                digest.update(("\x1f" * (start > 0) + "\x1f".join(map(str, values))).encode())
             digest.update(b"\x1e")
     return digest.hexdigest()[:16]
 

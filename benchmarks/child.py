@@ -1,0 +1,350 @@
+"""Measure one thing in this process and print it as JSON: ``python -m benchmarks.child JOB``.
+
+A job is ``{"job": name, "arguments": …, "variant": …, "data_dir": … or null, "threads": …}``. What is imported on the
+way is imported before the clock starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from companion.speed import OURS, RELEASED, TRAINER
+
+Job = Callable[[dict[str, Any], str, Path | None], dict[str, Any]]
+
+
+def main(text: str) -> None:
+    """Run the job and print what was measured as the last line."""
+    job = json.loads(text)
+    warnings.simplefilter("ignore")
+    _import_everything(job["variant"])
+    from companion.sweep import set_threads
+
+    set_threads(job["threads"])
+    data_dir = Path(job["data_dir"]) if job["data_dir"] else None
+    with contextlib.redirect_stdout(sys.stderr):
+        imports = _peak_mb()
+        found = JOBS[job["job"]](job["arguments"], job["variant"], data_dir)
+    print(json.dumps({**found, "imports_mb": imports, "peak_mb": _peak_mb()}))
+
+
+def _import_everything(variant: str) -> None:
+    """What any variant imports on its way, so that no one pays for imports while the clock runs."""
+    import sklearn.metrics  # noqa: F401
+    import transformers
+
+    from companion import experiments, finetune, probe, sweep  # noqa: F401
+
+    for name in ("AutoModel", "AutoTokenizer", "BertForSequenceClassification", "BertTokenizerFast"):
+        getattr(transformers, name)
+    if variant in (RELEASED, TRAINER):
+        from benchmarks import as_released  # noqa: F401
+    if variant == TRAINER:
+        from benchmarks import with_trainer  # noqa: F401
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _peak_mb() -> float:
+    """Peak resident memory of this process so far, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+@contextlib.contextmanager
+def clock(found: dict[str, Any]):
+    """Put the CPU and wall seconds of the body into ``found``."""
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    yield
+    found |= {"cpu_seconds": round(cpu_seconds() - cpu, 3), "wall_seconds": round(time.perf_counter() - wall, 3)}
+
+
+# --- trials --------------------------------------------------------------------------------------------------------
+
+
+def plan_trial(arguments: dict[str, Any], data_dir: Path | None):
+    """The row's trial: the upper half of the layers redrawn as the scripts draw them. Size 0 is the whole split."""
+    from companion.experiments import Settings, base_trials
+    from companion.interventions import suffix
+
+    names = ("model", "learning_rate", "batch_size", "epochs", "max_length")
+    settings = Settings(
+        tasks=[arguments["task"]],
+        train_sizes=[arguments["train_size"] or "full"],
+        seeds=[0],
+        data_dir=str(data_dir or ""),
+        **{name: arguments[name] for name in names},
+    )
+    base = next(base_trials(settings))
+    return replace(base, protocol="released", reinitialized=suffix(base.layers // 2, base.layers))
+
+
+def finetune(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """A trial from files to score, by one of the three procedures."""
+    found: dict[str, Any] = {}
+    if variant == OURS:
+        from companion.finetune import finetune
+
+        with clock(found):
+            trial = plan_trial(arguments, data_dir)
+            outcome = finetune(trial, data_dir=data_dir)
+        found |= {"steps": outcome.steps, "score": outcome.score}
+    else:
+        from benchmarks import as_released, with_trainer
+
+        trial = plan_trial(arguments, data_dir)
+        _forget_data()
+        with clock(found):
+            done = (as_released if variant == RELEASED else with_trainer).finetune(trial, data_dir)
+        found |= {"steps": len(done.losses), "score": done.score, "phases": done.phases}
+    return {**found, "useful_flops": useful_flops(trial, data_dir)}
+
+
+def _forget_data() -> None:
+    """Let the procedure read its data itself."""
+    from companion import tasks
+
+    tasks.load.cache_clear()
+
+
+def useful_flops(trial, data_dir: Path | None) -> int:
+    """The arithmetic of the trial's tokens (:mod:`benchmarks.flops`)."""
+    from benchmarks import flops
+    from companion.finetune import prepare
+
+    _, base, train, dev = prepare(trial, data_dir)
+    return flops.trial(shape_of(base.network.config), train.lengths.tolist(), dev.lengths.tolist(), trial.epochs)
+
+
+def shape_of(config):
+    """The sizes that arithmetic depends on."""
+    from benchmarks.flops import Shape
+
+    return Shape(config.num_hidden_layers, config.hidden_size, config.intermediate_size)
+
+
+# --- the machine, start, book --------------------------------------------------------------------------------------
+
+
+def matrix_rate(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """GFLOP per CPU second of a large matrix product, in single precision and in bfloat16."""
+    import torch
+
+    found: dict[str, Any] = {}
+    with clock(found):
+        for name in ("float32", "bfloat16"):
+            a, b = (torch.randn(2048, 2048).to(getattr(torch, name)) for _ in range(2))
+            a @ b
+            products, started = 0, cpu_seconds()
+            while cpu_seconds() - started < arguments["seconds"]:
+                a @ b
+                products += 1
+            found[f"{name}_gflops"] = round(products * 2 * 2048**3 / (cpu_seconds() - started) / 1e9, 1)
+    return found
+
+
+def first_step(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """Seconds from starting ``companion trial`` to its first training step, in a process of its own."""
+    with tempfile.TemporaryDirectory() as store:
+        options = ["--model", arguments["model"], "--task", arguments["task"], "--train-size", "500", "--store", store]
+        options += ["--data-dir", str(data_dir)] if data_dir else []
+        command, found = [sys.executable, "-m", "benchmarks.first_step", *options], {}
+        for _ in range(2):  # the first run fills the system's file cache
+            started, before = time.time(), cpu_seconds()
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            reached = float(done.stdout.split()[-1])
+            found = {"cpu_seconds": round(cpu_seconds() - before, 3), "wall_seconds": round(reached - started, 3)}
+    return found
+
+
+def book(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """Build the whole book from published results in an empty folder, or (not ``whole``) only stage it."""
+    from companion import book, profiles
+
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, clock(found):
+        if arguments["whole"]:
+            wanted = profiles.load("pocket-quick").experiments
+            no_store = {"store": str(Path(folder) / "store")}
+            book.build({name: {**parameters, **no_store} for name, parameters in wanted.items()}, Path(folder))
+        else:
+            book.stage(Path(folder) / "src")
+    return found
+
+
+# --- where time goes -----------------------------------------------------------------------------------------------
+
+
+def profile(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """The share of each PyTorch operation in the time of the trial's training steps."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    train = _training(plan_trial(arguments, data_dir), variant, data_dir)
+    found: dict[str, Any] = {}
+    with clock(found), profiler(activities=[ProfilerActivity.CPU]) as seen:
+        losses = train()
+    operations = sorted(seen.key_averages(), key=lambda o: -o.self_cpu_time_total)
+    whole = sum(o.self_cpu_time_total for o in operations)
+    shares = {o.key.removeprefix("aten::"): round(o.self_cpu_time_total / whole, 4) for o in operations[:15]}
+    return {**found, "steps": len(losses), "shares": shares}
+
+
+def _training(trial, variant: str, data_dir: Path | None) -> Callable[[], list[float]]:
+    """The training of a trial, everything before it done."""
+    from benchmarks import as_released
+    from companion import finetune, models, tasks
+    from companion.seeds import stream
+
+    data, base, train, dev = finetune.prepare(trial, data_dir)
+    pad = base.tokenizer.pad_token_id
+    if variant == OURS:
+        network, (train, _) = finetune.copy_with_used_embeddings(base.network, pad, train, dev)
+        classifier = finetune.Classifier(network, stream(trial.seed, "head"), base.sigma)
+        return lambda: finetune.train_epochs(classifier, train, trial, pad)
+    network = as_released.load(models.find(trial.model))
+    rows = data.train.select(tasks.subset(data, trial.train_size, trial.seed))
+    padded = as_released.tokenize(base.tokenizer, data.task, rows, as_released.padded_length(trial, network))
+    return lambda: as_released.train_epochs(network, padded, trial)
+
+
+# --- probing, sweeps, growth ---------------------------------------------------------------------------------------
+
+
+def probing(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """Probes after every layer. ``as released``: some steps a layer are run, the scripts' number is a multiple."""
+    from companion.probe import probe
+
+    found: dict[str, Any] = {}
+    intact = replace(plan_trial(arguments, data_dir), reinitialized=(), protocol="described")
+    layers = range(1, intact.layers + 1)
+    if variant == OURS:
+        with clock(found):
+            outcomes = list(probe([replace(intact, probe_layer=k) for k in layers], data_dir=data_dir))
+        return {**found, "scores": [round(outcome.score, 4) for outcome in outcomes]}
+    from benchmarks.as_released import probe_steps
+
+    wanted = math.ceil(intact.train_size / intact.batch_size) * arguments["probe_epochs"]
+    with clock(found):
+        sampled = [probe_steps(intact, k, arguments["steps"], data_dir) for k in layers]
+    estimate = sum(sampled) / arguments["steps"] * wanted
+    measured = {"measured_cpu_seconds": round(sum(sampled), 3), "steps_per_layer": wanted}
+    return {**found, **measured, "cpu_seconds": round(estimate, 1), "extrapolated_from_steps": arguments["steps"]}
+
+
+def sweep(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """Wall seconds of small trials that differ in their seed."""
+    from companion.finetune import finetune
+
+    base = plan_trial(arguments, data_dir)
+    trials = [replace(base, seed=seed) for seed in range(arguments["trials"])]
+    if variant == "two processes":
+        return _swept(trials, 2, data_dir)
+    found: dict[str, Any] = {}
+    with clock(found):
+        for trial in trials:
+            finetune(trial, data_dir=data_dir)
+    return {**found, "trials": len(trials)}
+
+
+def _swept(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
+    """A sweep into an empty store."""
+    from companion.store import Store
+    from companion.sweep import run
+
+    with tempfile.TemporaryDirectory() as folder:
+        report = run(trials, Store(Path(folder)), data_dir=data_dir, workers=workers, progress=False)
+    if report.failed:
+        raise RuntimeError(report.cause)
+    return {"wall_seconds": round(report.seconds, 3), "trials": report.ran}
+
+
+def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """CPU seconds of a trial of a small random BERT when one of its sizes changes; wall seconds for workers."""
+    points = []
+    middle, found = arguments["middle"], {}
+    with tempfile.TemporaryDirectory() as folder, clock(found):
+        for factor, values in arguments["values"].items():
+            for value in values:
+                sizes = middle if factor == "workers" else {**middle, factor: value}
+                trial = _small_trial(Path(folder), **sizes)
+                if factor == "workers":
+                    trials = [replace(trial, seed=seed) for seed in range(arguments["trials"])]
+                    measured = _swept(trials, value, None)
+                else:
+                    measured = _trained(trial)
+                points.append({"factor": factor, "value": value, **measured})
+    return {**found, "points": points}
+
+
+def _trained(trial) -> dict[str, Any]:
+    """CPU and wall seconds of the trial, its data and model loaded."""
+    from companion.finetune import finetune
+
+    found: dict[str, Any] = {}
+    finetune(replace(trial, train_size=8, epochs=1))
+    with clock(found):
+        finetune(trial)
+    return found
+
+
+def _small_trial(folder: Path, *, train_size: int, layers: int, width: int, batch_size: int):
+    """A trial of a BERT of that shape with random weights, saved in ``folder``."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from companion import models
+    from companion.pocket.pretrain import build_tokenizer
+
+    model = folder / f"bert-{layers}x{width}"
+    if not model.exists():
+        tokenizer = build_tokenizer()
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 32),
+            intermediate_size=4 * width,
+            max_position_embeddings=64,
+        )
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(model)
+        tokenizer.save_pretrained(model)
+    models.weights_of(str(model))
+    arguments = {"model": str(model), "task": "pocket-sst2", "train_size": train_size, "batch_size": batch_size}
+    return plan_trial({**arguments, "learning_rate": 1e-4, "epochs": 3, "max_length": 64}, None)
+
+
+JOBS: dict[str, Job] = {
+    "matrix_rate": matrix_rate,
+    "first_step": first_step,
+    "finetune": finetune,
+    "profile": profile,
+    "probing": probing,
+    "sweep": sweep,
+    "growth": growth,
+    "book": book,
+}
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main(sys.argv[1])

@@ -1,0 +1,239 @@
+"""The baseline against a plain loop, the count of arithmetic by hand, results kept row by row, and the page's parts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+import torch
+from conftest import bert_config, save_model
+from test_finetune import plain_loop
+
+from benchmarks import __main__ as bench
+from benchmarks import as_released, flops, plan, record
+from companion import finetune, generated, speed
+
+# --- the baseline ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lively(tmp_path_factory) -> str:
+    return save_model(tmp_path_factory.mktemp("models") / "lively", bert_config(initializer_range=0.2))
+
+
+@pytest.mark.parametrize(("task", "texts"), [("cola", ["sentence"]), ("qnli", ["question", "sentence"])])
+def test_baseline_is_the_plain_padded_loop(lively, plan_trial, tiny_glue, task, texts):
+    trial = plan_trial(model=lively, task=task, train_size=20, epochs=2, seed=3)
+    done = as_released.finetune(trial, tiny_glue)
+    losses, _ = plain_loop(trial, tiny_glue, texts)
+    assert done.losses == pytest.approx(losses, abs=2e-4)
+    assert list(done.phases) == ["data and tokens", "new weights", "training", "save and load", "evaluation"]
+
+
+def test_baseline_and_this_code_come_to_the_same(lively, plan_trial, tiny_glue):
+    trial = plan_trial(model=lively, train_size=24, epochs=2)
+    done, ours = as_released.finetune(trial, tiny_glue), finetune.finetune(trial, data_dir=tiny_glue)
+    assert done.losses == pytest.approx(ours.loss_curve, abs=2e-4)
+    assert done.score == pytest.approx(ours.score)
+
+
+def test_baseline_draws_tiny_weights_and_keeps_biases(lively, plan_trial):
+    trial = plan_trial(model=lively, reinitialized=(1, 3), protocol="released")
+    before, network = as_released.load(lively).bert.encoder.layer, as_released.load(lively)
+    as_released.redraw(network, trial)
+    after = network.bert.encoder.layer
+    for index in range(4):
+        old, new = before[index].output, after[index].output
+        assert torch.equal(old.dense.bias, new.dense.bias)
+        assert torch.equal(old.dense.weight, new.dense.weight) == (index not in (1, 3))
+        assert bool((new.LayerNorm.weight == 1).all()) == (index in (1, 3))
+    assert float(after[1].output.dense.weight.detach().abs().max()) <= 2 * 0.2 * 0.2
+
+
+def test_probe_steps_train_the_classifier_alone(lively, plan_trial, tiny_glue):
+    trial = plan_trial(model=lively, train_size=16)
+    assert as_released.probe_steps(trial, 2, 3, tiny_glue) > 0
+
+
+def test_everything_is_padded_to_128_or_to_the_models_positions(lively, plan_trial):
+    network = as_released.load(lively)
+    assert as_released.padded_length(plan_trial(model=lively), network) == 64
+    network.config.max_position_embeddings = 512
+    assert as_released.padded_length(plan_trial(model=lively), network) == 128
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def test_arithmetic_of_one_layer_by_hand():
+    """Width 2, feed-forward 3, one text of 5 tokens: only the last layer, of which one token is read."""
+    keys_and_values = 2 * 5 * (2 * 2 + 2 * 2)
+    query_and_output = 2 * (2 * 2 + 2 * 2)
+    feed_forward = 2 * (2 * 3 + 3 * 2)
+    attention = 2 * 5 * 2 + 2 * 5 * 2
+    pooler, classifier = 2 * 2 * 2, 2 * 2 * 2
+    expected = keys_and_values + query_and_output + feed_forward + attention + pooler + classifier
+    assert flops.forward(flops.Shape(1, 2, 3), [5]) == expected == 176
+
+
+def test_a_further_layer_computes_every_token():
+    more = flops.forward(flops.Shape(2, 2, 3), [5]) - flops.forward(flops.Shape(1, 2, 3), [5])
+    assert more == 5 * (4 * 2 * 2 * 2 + 2 * 2 * 3 * 2) + 2 * (2 * 5 * 5 * 2) == 480
+
+
+def test_training_counts_three_times():
+    shape = flops.Shape(2, 4, 8)
+    assert flops.trial(shape, [3, 4], [5], 2) == 6 * flops.forward(shape, [3, 4]) + flops.forward(shape, [5])
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def run(variant: str, cpu: float, **more) -> dict:
+    return {"variant": variant, "cpu_seconds": cpu, "wall_seconds": 2 * cpu, **more}
+
+
+def test_medians_are_by_variant_and_leave_out_what_is_no_number():
+    runs = [
+        run("a", 1.0, score=0.5, phases={"x": 1}),
+        run("b", 9.0),
+        run("a", 2.0, score=0.7),
+        run("a", 6.0, score=0.6),
+    ]
+    assert record.medians(runs) == {
+        "a": {"cpu_seconds": 2.0, "wall_seconds": 4.0, "score": 0.6, "repeats": 3},
+        "b": {"cpu_seconds": 9.0, "wall_seconds": 18.0, "repeats": 1},
+    }
+
+
+def test_rows_are_merged_one_by_one(tmp_path):
+    path = tmp_path / "results" / "speed.json"
+    for name, cpu in (("b", 1.0), ("a", 2.0), ("b", 3.0)):
+        record.write(path, name, record.row({"job": "j"}, [run("v", cpu)], quick=False))
+    rows = record.read(path)
+    assert list(rows) == ["a", "b"]
+    assert rows["b"]["medians"]["v"]["cpu_seconds"] == 3.0
+    assert [p.name for p in path.parent.iterdir()] == ["speed.json"]
+
+
+def test_rows_say_where_they_were_measured_and_not_on_whose_machine():
+    row = record.row({}, [run("v", 1.0)], quick=True)
+    assert set(row) == {"runs", "medians", "quick", "date", "machine", "versions", "git_commit"}
+    assert set(row["machine"]) == {"processor", "cores"}
+
+
+def test_only_rows_of_this_code_and_thoroughness_are_kept():
+    row = record.row({}, [run("v", 1.0)], quick=False)
+    assert record.is_current(row, quick=False)
+    assert not record.is_current(row, quick=True)
+    assert not record.is_current({**row, "git_commit": "other"}, quick=False)
+    assert not record.is_current(record.skipped({}, "no data", False), quick=False)
+    assert not record.is_current(None, quick=False)
+
+
+def test_an_interrupted_run_goes_on_and_variants_take_turns(tmp_path, monkeypatch):
+    row = plan.Row("r", "finetune", {}, (speed.OURS, speed.RELEASED))
+    ran = []
+
+    def pretend(row, variant, data_dir):
+        ran.append(variant)
+        return run(variant, 1.0)
+
+    monkeypatch.setattr(bench, "in_fresh_process", pretend)
+    options = bench._options(["--out", str(tmp_path / "s.json")])
+    bench.measure(row, options, None)
+    assert ran == [speed.OURS, speed.RELEASED, speed.OURS, speed.OURS]
+    bench.measure(row, options, None)
+    assert len(ran) == 4
+
+
+def test_a_row_without_data_is_skipped_with_its_reason_and_never_overwrites(tmp_path):
+    row, options = plan.Row("r", "finetune", {}, glue=True), bench._options(["--out", str(tmp_path / "s.json")])
+    bench.measure(row, options, None)
+    assert "GLUE" in record.read(options.out)["r"]["skipped"]
+    record.write(options.out, "r", record.row({}, [run("v", 1.0)], quick=False))
+    bench.measure(row, options, None)
+    assert "runs" in record.read(options.out)["r"]
+
+
+def test_every_aim_is_about_a_planned_row():
+    assert {aim.row for aim in speed.aims()} <= {row.name for row in plan.rows(quick=False)}
+
+
+def test_an_unknown_row_is_named():
+    with pytest.raises(SystemExit, match="no row begins with 'nonsense'"):
+        bench.main(["--only", "nonsense"])
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+TRIAL = "trial/minilm-l6/cola"
+
+
+@pytest.fixture
+def rows() -> speed.Rows:
+    costs = {"steps": 189, "score": 0.1, "useful_flops": 4e11, "imports_mb": 500.0, "peak_mb": 1100.0}
+    runs = [run(speed.OURS, 10.0, **costs), run(speed.RELEASED, 200.0, **costs, phases={"training": 150, "rest": 50})]
+    found = {TRIAL: record.row({"job": "finetune"}, runs, quick=False)}
+    found["machine"] = record.row({}, [run(speed.OURS, 1.0, float32_gflops=80.0, bfloat16_gflops=160.0)], quick=False)
+    found["gpu/grid"] = record.skipped({}, "no GPU here", quick=False)
+    points = [{"factor": "width", "value": v, "cpu_seconds": v / 10, "wall_seconds": v / 9} for v in (64, 128)]
+    plan_of_growth = {"arguments": {"middle": {"width": 64}}}
+    found["growth"] = record.row(plan_of_growth, [run(speed.OURS, 1.0, points=points)], quick=False)
+    return found
+
+
+def test_ratios_rates_and_memory_come_from_medians(rows):
+    assert speed.ratio(rows, TRIAL, speed.RELEASED, speed.OURS) == 20.0
+    assert speed.ratio(rows, TRIAL, speed.TRAINER, speed.OURS) is None
+    assert speed.useful_rate(rows, TRIAL, speed.OURS) == pytest.approx(40.0)
+    assert speed.share_of_machine(rows, TRIAL, speed.OURS) == pytest.approx(0.5)
+    assert speed.memory(rows, TRIAL) == 600.0
+
+
+def test_aims_say_what_is_reached_and_what_was_not_measured(rows):
+    table = speed.aims_table(rows).set_index("what")
+    assert len(table) == len(speed.aims())
+    first = table.loc["minilm-l6, CoLA: CPU seconds of the procedure as released, to ours"]
+    assert tuple(first) == ("20.0×", "at least 15.0×", "✓")
+    assert table.loc["the paper's fine-tuning grid on one H200, projected", "measured"] == "not measured: no GPU here"
+    assert table.loc["building the book from stored results", "measured"] == "not measured"
+
+
+def test_tables_and_charts_show_the_rows(rows):
+    trials = speed.trials_table(rows)
+    assert trials["procedure"].tolist() == [speed.OURS, speed.RELEASED]
+    assert trials["of the matrix rate"].tolist() == ["50%", "2%"]
+    assert speed.phases_table(rows)["training"].tolist() == ["75%"]
+    for figure in (speed.trials_figure(rows), speed.growth_figure(rows)):
+        spec = json.loads(re.search(r"vegalite.v6\+json\">(.*?)</script>", figure)[1].replace("<\\/", "</"))
+        assert spec["description"]
+        assert "\n\n" not in figure
+    assert "80 GFLOP/s" in speed.matrix_rate_sentence(rows)
+
+
+@pytest.mark.parametrize("missing", [None, "machine", TRIAL, "growth", "gpu/grid"])
+def test_every_part_of_the_page_is_made_whatever_is_missing(rows, monkeypatch, missing):
+    kept = {} if missing is None else {name: row for name, row in rows.items() if name != missing}
+    monkeypatch.setattr(speed, "load", lambda: kept)
+    parts = {name: part() for name, part in generated.PARTS.items() if name.startswith("speed-")}
+    assert len(parts) == 8
+    assert all(text.strip() for text in parts.values())
+    assert "nan" not in json.dumps(parts)
+    assert math.isfinite(len(speed.text(kept)))
+
+
+@pytest.mark.slow
+def test_quick_mode_measures_every_row(tiny_glue, tmp_path, capsys):
+    out = tmp_path / "quick.json"
+    assert bench.main(["--quick", "--out", str(out), "--data-dir", str(tiny_glue)]) == 0
+    rows = record.read(out)
+    assert set(rows) == {row.name for row in plan.rows(quick=True)}
+    assert {name for name, row in rows.items() if "skipped" in row} == {"gpu/bert-base", "gpu/grid"}
+    for name, row in rows.items():
+        if name.startswith("trial/"):
+            assert len({row["medians"][variant]["steps"] for variant in row["medians"]}) == 1
+            assert row["medians"][speed.OURS]["useful_flops"] > 0
+    assert "not measured: no GPU here" in capsys.readouterr().out
