@@ -57,5 +57,13 @@ class BookBuildFailed(CompanionError):
     """The book did not build without warnings."""
 
 
+class TrialFailed(CompanionError):
+    """A trial ended with an error that is not the user's: a bug, or a machine without enough memory."""
+
+
+class WorkersLost(CompanionError):
+    """Worker processes, or the cluster they should run on, are not there or keep dying."""
+
+
 class Interrupted(CompanionError):
     """The user stopped a sweep; what was finished is stored."""
