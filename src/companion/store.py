@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from companion.errors import CompanionError, StoreUnavailable
+from companion.errors import CompanionError, StoreUnavailable, one_line
 from companion.trial import Trial
 
 FORMAT = 1
@@ -76,7 +76,7 @@ class Store:
         path = self._failure_path(trial)
         try:
             noted = json.loads(path.read_text()) if path.is_file() else None
-            return {"cause": str(noted["cause"]), "attempts": int(noted["attempts"])}
+            return {"cause": one_line(str(noted["cause"])), "attempts": int(noted["attempts"])}
         except (*_NO_RESULT, OSError):
             return None
 

@@ -116,8 +116,9 @@ def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
             "give the folder that holds <task>/<split>-00000-of-00001.parquet with --data-dir or COMPANION_DATA_DIR",
         )
     try:
-        return Dataset(pq.read_table(path))
-    except (pa.ArrowException, OSError) as error:
+        # the rows alone: neither what a folder's name seems to say nor what other programs left in the file's metadata
+        return Dataset(pq.read_table(path, partitioning=None).replace_schema_metadata(None))
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataUnavailable(f"{path} is not a readable Parquet file", "copy or download it again") from error
 
 
@@ -141,6 +142,8 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
                 f"{', '.join(dataset.column_names)})",
                 "use data in the hub's layout",
             )
+    for column in (*wanted.texts, "label"):
+        _check_type(wanted, split, dataset, column)
     labels = set(dataset.unique("label"))
     if not labels <= {0, 1} or not labels:
         raise DataUnavailable(
@@ -149,6 +152,18 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
         )
     if any(None in dataset.unique(column) for column in wanted.texts):
         raise DataUnavailable(f"the {split} split of {wanted.name!r} has empty texts", "copy or download it again")
+
+
+def _check_type(wanted: Task, split: str, dataset: Dataset, column: str) -> None:
+    import pyarrow.types as kinds
+
+    kind = dataset.data.schema.field(column).type
+    good = kinds.is_integer(kind) if column == "label" else kinds.is_string(kind) or kinds.is_large_string(kind)
+    if not good:
+        raise DataUnavailable(
+            f"column {column!r} of the {split} split of {wanted.name!r} holds values of type {kind}",
+            f"use data in the hub's layout, where it holds {'0 and 1' if column == 'label' else 'texts'}",
+        )
 
 
 def _fingerprint(wanted: Task, *splits: Dataset) -> str:
