@@ -8,6 +8,7 @@ Ray itself repeats nothing: a task lost with its worker or node is a failed atte
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import time
@@ -22,8 +23,8 @@ from companion.store import Result
 def on_ray(queue: Queue, work: Work, workers: int | None, limit: float) -> Iterator[News]:
     """Groups as Ray tasks, at most ``workers`` at a time; by default as many as the cluster has cores or GPU shares.
 
-    A GPU is shared by 1 / ``COMPANION_GPU_SHARE`` trials (default 1: none shares). A group that takes longer than
-    ``limit`` seconds per trial, or whose worker or node dies, has failed. Raises :class:`InvalidValue` without Ray
+    A GPU is shared by 1 / ``COMPANION_GPU_SHARE`` trials (default 1: none shares). A trial that takes longer than
+    ``limit`` seconds, or whose worker or node dies, has failed. Raises :class:`InvalidValue` without Ray
     and :class:`WorkersLost` when no cluster can be reached, and what a worker raises of :class:`CompanionError`.
     """
     with _session() as ray:
@@ -34,18 +35,13 @@ def on_ray(queue: Queue, work: Work, workers: int | None, limit: float) -> Itera
         while queue or running:
             most = workers or _slots(ray, share)
             while len(running) < most and (group := queue.take()):
-                running[task.remote(work, group)] = group, time.monotonic()
+                running[task.remote(work, group, limit)] = group, time.monotonic()
             if not running:
                 time.sleep(POLL)
                 continue
             for reference in ray.wait(list(running), timeout=POLL)[0]:
-                group, _ = running.pop(reference)
-                yield _outcome(ray, reference, group)
-            for reference, (group, since) in list(running.items()):
-                if time.monotonic() - since > limit * len(group):
-                    ray.cancel(reference, force=True)
-                    del running[reference]
-                    yield News(group, cause=f"it took longer than the time limit of {duration(limit)} a trial")
+                group, since = running.pop(reference)
+                yield _outcome(ray, reference, group, late=time.monotonic() - since > limit, limit=limit)
 
 
 def gpu_share() -> float:
@@ -66,24 +62,34 @@ def _slots(ray: Any, share: float) -> int:
     return max(1, int(there["GPU"] / share if there.get("GPU") else there.get("CPU", 1)))
 
 
-def _attempt(work: Work, group: Group) -> tuple[list[Result], str, CompanionError | None]:
-    """In a worker: the results of a group, why it failed if it did, and the user's error if there is one."""
+def _attempt(work: Work, group: Group, limit: float) -> tuple[list[Result], str, CompanionError | None]:
+    """In a worker: the results of a group, why it failed if it did, and the user's error if there is one.
+
+    The worker ends itself when a trial is late: only here is it known when the trial began.
+    """
     set_threads()
     results: list[Result] = []
-    try:
-        for result in work(group):
-            results.append(result)
-    except CompanionError as error:
-        return results, "", error
-    except Exception as error:  # one broken trial must not end the others; its cause is stored
-        return results, named(error), None
+    with open(os.devnull, "w") as nowhere:
+        try:
+            faulthandler.dump_traceback_later(limit, exit=True, file=nowhere)
+            for result in work(group):
+                results.append(result)
+                faulthandler.dump_traceback_later(limit, exit=True, file=nowhere)  # anew for the next trial
+        except CompanionError as error:
+            return results, "", error
+        except Exception as error:  # one broken trial must not end the others; its cause is stored
+            return results, named(error), None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
     return results, "", None
 
 
-def _outcome(ray: Any, reference: Any, group: Group) -> News:
+def _outcome(ray: Any, reference: Any, group: Group, *, late: bool, limit: float) -> News:
     try:
         results, cause, error = ray.get(reference)
     except ray.exceptions.RayError as lost:
+        if late and isinstance(lost, ray.exceptions.WorkerCrashedError):
+            return News(group, cause=f"it took longer than the time limit of {duration(limit)}")
         return News(group, cause=f"its worker or node was lost ({type(lost).__name__}: {_first_line(lost)})")
     if error is not None:
         raise error

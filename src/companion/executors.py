@@ -25,6 +25,7 @@ Group = list[Trial]
 Work = Callable[[Group], Iterable[Result]]  # results in the order of the trials; must be importable by a new process
 
 POLL = 0.5  # seconds between looks at deadlines and at trials that another sweep is running
+STARTING = 300.0  # seconds that a new process may take before its first trial's time begins
 LOST_IN_A_ROW = 10  # worker processes that may die one after another before the sweep stops
 
 
@@ -135,7 +136,7 @@ class _Worker:
     def __init__(self, work: Work, limit: float, device: str | None) -> None:
         self._work, self._limit, self._device = work, limit, device
         self._process: multiprocessing.Process | None = None
-        self._since = 0.0
+        self._since, self._started = 0.0, False
         self.pipe: Connection | None = None
         self.group: Group | None = None
         self.lost = False  # whether the process died of itself
@@ -155,12 +156,14 @@ class _Worker:
                 said = self.pipe.recv()
                 if isinstance(said, CompanionError):
                     raise said
-                self._since = time.monotonic()
-                yield self._told(said)
+                self._since, self._started = time.monotonic(), True
+                if said is not None:
+                    yield self._told(said)
         except (EOFError, OSError):
             self.lost = True
             yield self._failed(_how_it_ended(self._process))
-        if self.group and time.monotonic() - self._since > self._limit:
+        limit = self._limit if self._started else max(self._limit, STARTING)
+        if self.group and time.monotonic() - self._since > limit:
             yield self._failed(f"it took longer than the time limit of {duration(self._limit)}")
 
     def end(self) -> None:
@@ -185,6 +188,7 @@ class _Worker:
         return News(group, cause=cause)
 
     def _start(self) -> None:
+        self._started = False
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._work, os.getpid(), self._device))
@@ -206,6 +210,7 @@ def _serve(pipe: Connection, work: Work, parent: int, device: str | None) -> Non
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _be_killed_first()
     set_threads()
+    pipe.send(None)  # ready
     while True:
         try:
             group = pipe.recv()

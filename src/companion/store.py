@@ -241,7 +241,7 @@ _OUTCOME = {
     "failure": lambda value: isinstance(value, str),
     "majority_share": lambda value: _is_number(value) and 0 <= value <= 1,
     "loss_curve": lambda value: bool(value) and all(loss is None or _is_number(loss) for loss in value),
-    "steps": lambda value: type(value) is int and value >= 0,
+    "steps": lambda value: type(value) is int and 0 <= value < 2**63,
     "seconds": lambda value: _is_number(value) and value >= 0,
     "examples_per_second": lambda value: _is_number(value) and value >= 0,
     "peak_memory_mb": lambda value: _is_number(value) and value >= 0,
@@ -253,8 +253,13 @@ def _check_content(content: dict[str, Any]) -> None:
     for name, possible in _OUTCOME.items():
         if not possible(content["outcome"][name]):
             raise ValueError(name)
-    if not isinstance(content["provenance"], dict):
+    if not _is_number(content["outcome"].get("regularization") or 0):
+        raise ValueError("regularization")
+    where = content["provenance"]
+    if not all(isinstance(where[name], str) for name in ("device", "processor", "git_commit", "finished_at")):
         raise TypeError("provenance")
+    if type(where["threads"]) is not int or not 0 < where["threads"] < 2**63:
+        raise ValueError("threads")
 
 
 def _is_number(value: object) -> bool:

@@ -117,7 +117,9 @@ def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
         )
     try:
         # the rows alone: neither what a folder's name seems to say nor what other programs left in the file's metadata
-        return Dataset(pq.read_table(path, partitioning=None).replace_schema_metadata(None))
+        rows = pq.read_table(path, partitioning=None).replace_schema_metadata(None)
+        rows.validate(full=True)  # texts are UTF-8, for one
+        return Dataset(rows)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataUnavailable(f"{path} is not a readable Parquet file", "copy or download it again") from error
 
@@ -157,13 +159,12 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
 def _check_type(wanted: Task, split: str, dataset: Dataset, column: str) -> None:
     import pyarrow.types as kinds
 
-    kind = dataset.data.schema.field(column).type
-    good = kinds.is_integer(kind) if column == "label" else kinds.is_string(kind) or kinds.is_large_string(kind)
-    if not good:
-        raise DataUnavailable(
-            f"column {column!r} of the {split} split of {wanted.name!r} holds values of type {kind}",
-            f"use data in the hub's layout, where it holds {'0 and 1' if column == 'label' else 'texts'}",
+    kind, label = dataset.data.schema.field(column).type, column == "label"
+    if not (kinds.is_integer(kind) if label else kinds.is_string(kind) or kinds.is_large_string(kind)):
+        what = (
+            f"labels of type {kind} instead of 0 and 1" if label else f"values of type {kind} for texts in {column!r}"
         )
+        raise DataUnavailable(f"the {split} split of {wanted.name!r} has {what}", "use data in the hub's layout")
 
 
 def _fingerprint(wanted: Task, *splits: Dataset) -> str:

@@ -57,9 +57,9 @@ class Trial:
             _check(_whole_numbers(getattr(self, name)), name, self, "a tuple of whole numbers")
         steps = () if self.logistic else ("batch_size", "epochs")
         for name in ("train_size", "max_length", "layers", *steps):
-            _check(type(getattr(self, name)) is int and getattr(self, name) > 0, name, self, "a positive whole number")
+            _check(_whole(getattr(self, name), 1), name, self, "a positive whole number")
         _check(self.layers <= MOST_LAYERS, "layers", self, f"at most {MOST_LAYERS}")
-        _check(type(self.seed) is int and self.seed >= 0, "seed", self, "a whole number from 0 up")
+        _check(_whole(self.seed, 0), "seed", self, "a whole number from 0 up")
         _check(self.logistic or _number(self.learning_rate, 1), "learning_rate", self, "a number above 0 and up to 1")
         _check(_number(self.random_rate, 1000), "random_rate", self, "a number above 0 and up to 1000")
         _check(self.pooling in POOLINGS, "pooling", self, " or ".join(POOLINGS))
@@ -172,6 +172,11 @@ class Trial:
             return cls(**{**values, **lists})
         except TypeError as error:
             raise InvalidValue(f"a trial cannot be built ({error})", "give every required field") from error
+
+
+def _whole(value: object, least: int) -> bool:
+    """Whether it is a whole number from ``least`` to the largest that a table holds."""
+    return type(value) is int and least <= value < 2**63
 
 
 def _whole_numbers(values: object) -> bool:
