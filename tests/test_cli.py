@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import cli, coverage, experiments, finetune, profiles, table
+from companion import cli, coverage, experiments, finetune, notebooks, profiles, table
 from companion.cli import main
 from companion.store import Store
 
@@ -148,12 +148,11 @@ def test_mistakes_in_a_trial(changes, wanted, options, store, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["trial"],
         ["nonesuch"],
         [],
         ["trial", "--model", "m", "--task", "cola", "--train-size", "many"],
         ["trial", "--model", "m", "--task", "cola", "--train-size", "8", "--reinit", "1", "--permute", "1"],
-        ["run", "--executor", "ray"],
+        ["run", "--executor", "slurm"],
         ["run", "-p", "seeds"],
     ],
     ids=" ".join,
@@ -163,6 +162,19 @@ def test_mistakes_that_argparse_finds(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_trial_that_breaks_ends_in_a_sentence(options, store, capsys, monkeypatch):
+    def broken(*_, **__):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(finetune, "finetune", broken)
+    one_sentence(main(options()), capsys.readouterr(), "failed with MemoryError: no more; free some memory")
+    assert files(store) == []
+
+
+def test_a_trial_needs_a_description_or_an_id(store, capsys):
+    one_sentence(main(["trial"]), capsys.readouterr(), "a trial needs --model; give it, or --id of a known trial.")
 
 
 @pytest.mark.parametrize("damage", ["no weights", "truncated", "pickle"])
@@ -316,6 +328,22 @@ def test_status_counts_what_is_done_missing_and_failed(profile, store, capsys):
     assert main(["status", "--profile", str(profile)]) == 0
     shown = capsys.readouterr().out
     assert "progressive (tiny): 5 of 8 trials done, 2 missing, 1 failed; about 3 core-minutes left" in shown
+
+
+def test_status_tells_causes_and_a_run_may_try_given_up_trials_again(profile, store, capsys, monkeypatch):
+    bad = planned(profile)[0]
+    for _ in range(3):
+        Store(store).put_failure(bad, "a cause")
+    assert main(["status", "--profile", str(profile)]) == 0
+    assert f"\n  trial {bad.id} failed 3 times: a cause\n" in capsys.readouterr().out
+    seen = {}
+    monkeypatch.setattr(notebooks, "execute", lambda name, given, out, **environment: seen.update(environment) or out)
+    assert main(["run", "--profile", str(profile), "--time-limit", "0.5"]) == 0
+    assert Store(store).attempts(bad) == 3
+    assert seen == {"COMPANION_TIME_LIMIT": "0.5"}
+    assert main(["run", "--profile", str(profile), "--retry-failed"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3] == "1 failed trials will be tried again"
+    assert Store(store).attempts(bad) == 0
 
 
 def test_status_of_a_store_that_is_a_file_says_nothing_is_done(profile, tmp_path, capsys):

@@ -55,15 +55,27 @@ def stage(source: Path) -> None:
 
 
 def fold_code(page: Path) -> None:
-    """Collapse the code of an executed notebook, except the parameters cell; drop the cell papermill injected."""
+    """Collapse the code of an executed notebook, except the parameters cell; drop what papermill added to it.
+
+    The site has the notebooks as well as the pages: paths of the machine that built it must be in neither.
+    """
     notebook = json.loads(page.read_text(encoding="utf-8"))
+    notebook.get("metadata", {}).pop("papermill", None)
     for cell in notebook["cells"]:
+        cell["metadata"].pop("papermill", None)
         tags = cell["metadata"].setdefault("tags", [])
         if "injected-parameters" in tags:
             tags.append("remove-cell")
+            cell["source"] = _without_places(cell["source"])
         elif cell["cell_type"] == "code" and not KEPT_TAGS.intersection(tags):
             tags.append("hide-input")
     page.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+
+
+def _without_places(source: str | list[str]) -> str:
+    """Assignments without those of folders, which are this machine's own."""
+    lines = "".join(source).splitlines(keepends=True)
+    return "".join(line for line in lines if not re.match(r"(store|data_dir) = ", line))
 
 
 def _run_jupyter_book(source: Path, site: Path) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import secrets
 import sys
 import warnings
 from pathlib import Path
 
 from companion import __version__
-from companion.errors import CompanionError, Interrupted, InvalidValue
+from companion.errors import CompanionError, Interrupted, InvalidValue, one_line
 from companion.paths import BUILD, MODELS, RESULTS, data_folder, store_folder
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 after an error (one sentence on stderr), 130 when interrupted."""
     arguments = _parser().parse_args(argv)
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: print(f"warning: {one_line(str(message))}", file=sys.stderr)
     try:
         return arguments.command(arguments) or 0
     except Interrupted as error:
@@ -64,9 +65,11 @@ def _store_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_trial(commands) -> None:
     parser = _command(commands, "trial", trial, "run one trial, or show its stored result")
-    parser.add_argument("--model", required=True, help="pocket-bert, minilm-l6, bert-base-uncased, a folder or hub id")
-    parser.add_argument("--task", required=True, help="pocket-cola, pocket-sst2, pocket-qnli, cola, sst2, qnli or rte")
-    parser.add_argument("--train-size", required=True, type=int, metavar="N", help="number of training examples")
+    parser.add_argument("--id", metavar="ID", help="a stored or published trial by its id, or by the id's beginning")
+    parser.add_argument("--rerun", action="store_true", help="with --id: run it again now and compare")
+    parser.add_argument("--model", help="pocket-bert, minilm-l6, bert-base-uncased, a folder or hub id")
+    parser.add_argument("--task", help="pocket-cola, pocket-sst2, pocket-qnli, cola, sst2, qnli or rte")
+    parser.add_argument("--train-size", type=int, metavar="N", help="number of training examples")
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--reinit", metavar="LAYERS", help="0-based layers to reinitialize, such as 8-11 or 0,3")
     change.add_argument("--permute", type=int, metavar="SEED", help="permute all layers as RandomState(SEED) does")
@@ -109,18 +112,34 @@ def _settings(arguments: argparse.Namespace):
     )
 
 
-def trial(arguments: argparse.Namespace) -> None:
-    """Build the trial, run it unless it is stored, print it."""
-    from companion.experiments import base_trials
-    from companion.interventions import paper_permutation
+def trial(arguments: argparse.Namespace) -> int | None:
+    """Build the trial, run it unless it is stored, print it; or find it by id."""
     from companion.store import Store
     from companion.sweep import run_trial, set_threads
+
+    store = Store(store_folder(arguments.store))
+    if arguments.id is not None:
+        return _trial_by_id(arguments, store)
+    wanted = _described(arguments)
+    store.check_writable()
+    set_threads()
+    _show(run_trial(wanted, store, data_dir=data_folder(arguments.data_dir)), store, arguments.json)
+    return None
+
+
+def _described(arguments: argparse.Namespace):
+    """The trial that the options describe."""
+    from companion.experiments import base_trials
+    from companion.interventions import paper_permutation
     from companion.trial import parse_layers
 
+    for name in ("model", "task", "train_size"):
+        if getattr(arguments, name) is None:
+            raise InvalidValue(f"a trial needs --{name.replace('_', '-')}", "give it, or --id of a known trial")
     base = next(base_trials(_settings(arguments)))
     if arguments.permute is not None and not 0 <= arguments.permute < 2**32:
         raise InvalidValue(f"permutation seed {arguments.permute} is not possible", "choose from 0 to 4294967295")
-    wanted = dataclasses.replace(
+    return dataclasses.replace(
         base,
         reinitialized=parse_layers(arguments.reinit) if arguments.reinit is not None else (),
         permutation=() if arguments.permute is None else paper_permutation(arguments.permute, base.layers),
@@ -131,12 +150,13 @@ def trial(arguments: argparse.Namespace) -> None:
         pooling=arguments.pooling,
         control=arguments.control,
     )
-    store = Store(store_folder(arguments.store))
-    store.check_writable()
-    set_threads()
-    result = run_trial(wanted, store, data_dir=data_folder(arguments.data_dir))
+
+
+def _show(result, store, as_json: bool) -> None:
+    """Print a stored result in words or as one JSON object."""
+    wanted = result.trial
     summary = {"id": wanted.id, **{k: result.outcome[k] for k in ("metric", "score", "seconds", "diverged")}}
-    if arguments.json:
+    if as_json:
         whole = {"trial": dataclasses.asdict(wanted), "outcome": result.outcome, "provenance": result.provenance}
         print(json.dumps({**summary, **whole}))
         return
@@ -147,6 +167,21 @@ def trial(arguments: argparse.Namespace) -> None:
     print(f"trial {wanted.id} in {store.path(wanted.id)}")
     if summary["diverged"]:
         print(f"diverged: {result.outcome['failure'] or 'every prediction is the same class'}")
+
+
+def _trial_by_id(arguments: argparse.Namespace, store) -> int:
+    """Show a stored or published trial; with --rerun run it again, print both scores, 1 if they should agree and do
+    not. What is shown of a published trial is its row of the table."""
+    from companion import replay
+
+    known = replay.find(arguments.id, store)
+    if not arguments.rerun:
+        shown = known.as_dict()
+        print(json.dumps(shown) if arguments.json else "\n".join(f"{key}: {value}" for key, value in shown.items()))
+        return 0
+    (outcome,) = replay.rerun([known], data_dir=data_folder(arguments.data_dir))
+    print(json.dumps(outcome.as_dict()) if arguments.json else str(outcome))
+    return int(outcome.broken)
 
 
 # --- run, status ---------------------------------------------------------------------------------------------------
@@ -162,7 +197,11 @@ def _profile_options(parser: argparse.ArgumentParser) -> None:
 def _add_run(commands) -> None:
     parser = _command(commands, "run", run, "run notebooks through papermill; trials already stored are reused")
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all of the profile")
-    parser.add_argument("--executor", choices=("local", "processes"), help="default: processes, one per core")
+    parser.add_argument("--executor", choices=("local", "processes", "ray"),
+                        help="default: processes, one per core or GPU; ray: the cluster at RAY_ADDRESS")  # fmt: skip
+    parser.add_argument("--time-limit", metavar="HOURS", help="of one trial (default: COMPANION_TIME_LIMIT, else 12)")
+    parser.add_argument("--gpu-share", metavar="X", help="ray: part of a GPU that a trial takes (default 1)")
+    parser.add_argument("--retry-failed", action="store_true", help="try trials again that failed three times")
     _profile_options(parser)
 
 
@@ -193,16 +232,37 @@ def run(arguments: argparse.Namespace) -> None:
     from companion import notebooks
 
     profile, wanted = _planned(arguments, arguments.experiments)
+    for name in wanted:
+        notebooks.check_parameters(name, wanted[name])
+    if arguments.retry_failed:
+        _forget_failures(wanted)
+    limits = {"COMPANION_TIME_LIMIT": arguments.time_limit, "COMPANION_GPU_SHARE": arguments.gpu_share}
+    limits = {name: value for name, value in limits.items() if value is not None}
     for name, parameters in wanted.items():
         if arguments.executor:
             parameters["executor"] = arguments.executor
-        page = notebooks.execute(name, {**parameters, "rerun": True}, BUILD / "runs" / profile / f"{name}.ipynb")
-        print(f"{name} ({profile}): {page}")
+        out = BUILD / "runs" / profile / f"{name}.ipynb"
+        print(f"{name} ({profile}): {notebooks.execute(name, {**parameters, 'rerun': True}, out, **limits)}")
     print("build the book from what is stored with: companion book" + _flag(profile))
+
+
+def _forget_failures(wanted: dict[str, dict]) -> None:
+    """Let the trials of these plans that were given up be tried anew."""
+    from companion.experiments import plan
+    from companion.store import Store
+
+    forgotten = 0
+    for name, parameters in wanted.items():
+        store = Store(store_folder(parameters.get("store")))
+        forgotten += sum(store.forget_failure(trial) for trial in plan(name, parameters))
+    print(f"{forgotten} failed trials will be tried again")
 
 
 def _flag(profile: str) -> str:
     return "" if profile == "pocket-quick" else f" --profile {profile}"
+
+
+CAUSES_SHOWN = 5  # of failed trials, per experiment
 
 
 def _add_status(commands) -> None:
@@ -222,12 +282,17 @@ def status(arguments: argparse.Namespace) -> None:
         trials = plan(name, parameters)
         results = {t.id: store.get(t) for t in trials}
         done = [r for r in results.values() if r]
-        failed = sum(results[t.id] is None and store.failure(t) is not None for t in trials)
+        failures = {t.id: store.failure(t) for t in trials if results[t.id] is None and store.failure(t)}
+        failed = len(failures)
         print(
             f"{name} ({profile}): {len(done)} of {len(trials)} trials done, "
             f"{len(trials) - len(done) - failed} missing, {failed} failed{_time_left(trials, done)}; "
             f"{sum(t.id in published for t in trials)} published"
         )
+        for trial_id, noted in list(failures.items())[:CAUSES_SHOWN]:
+            print(f"  trial {trial_id} failed {noted['attempts']} times: {noted['cause']}")
+        if failed > CAUSES_SHOWN:
+            print(f"  and {failed - CAUSES_SHOWN} more")
 
 
 def _time_left(trials: list, done: list) -> str:
@@ -248,14 +313,18 @@ def _time_left(trials: list, done: list) -> str:
 
 
 def _add_results(commands) -> None:
-    parser = _command(commands, "results", results, "list, export or publish stored results")
-    parser.add_argument("action", choices=("list", "export", "publish"))
-    parser.add_argument("--out", metavar="FILE", help="export: a .csv or .parquet file")
+    parser = _command(commands, "results", results, "list, export or publish stored results; verify published ones")
+    parser.add_argument("action", choices=("list", "export", "publish", "verify"))
+    parser.add_argument("--out", metavar="FILE", help="export: a .csv or .parquet file, or its address (fsspec)")
+    parser.add_argument("--sample", type=int, default=10, metavar="N", help="verify: number of trials (default 10)")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="verify: which sample (default: chosen and told)")
+    parser.add_argument("--workers", type=int, help="verify: processes (default: one per core or GPU)")
     _profile_options(parser)
 
 
-def results(arguments: argparse.Namespace) -> None:
-    """The profile's stored trials as a table: printed, written to a file, or published under results/.
+def results(arguments: argparse.Namespace) -> int | None:
+    """The profile's stored trials as a table: printed, written to a file, or published under results/; or a sample of
+    what is published, rerun.
 
     Publishing adds to what is published: rows of trials that the profile still has and this store lacks stay.
     """
@@ -266,6 +335,8 @@ def results(arguments: argparse.Namespace) -> None:
     from companion.store import Store
 
     profile, wanted = _planned(arguments, [])
+    if arguments.action == "verify":
+        return _verify(arguments, wanted)
     store = Store(store_folder(arguments.store))
     plans = {name: plan(name, parameters) for name, parameters in wanted.items()}
     tables = []
@@ -287,6 +358,23 @@ def results(arguments: argparse.Namespace) -> None:
     else:
         columns = ["trial_id", "task", "train_size", "kind", "preserved_layers", "protocol", "seed", "metric", "score"]
         print(whole[columns].to_string(index=False))
+    return None
+
+
+def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
+    """Rerun a random sample of what is published beneath the profile, print each comparison and a summary; 1 if a
+    trial failed, or scored otherwise on the same kind of machine."""
+    from companion import replay
+
+    names = sorted({str(parameters.get("published", "")) for parameters in wanted.values()})
+    seed = secrets.randbelow(10**6) if arguments.draw is None else arguments.draw
+    sample = replay.sample(names, arguments.sample, seed)
+    folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)
+    outcomes = replay.rerun(sample, data_dir=data_folder(folder), workers=arguments.workers)
+    for outcome in outcomes:
+        print(outcome)
+    print(f"{replay.summary(outcomes)} Sample {seed} of {', '.join(names)}: --draw {seed} repeats it.")
+    return int(any(outcome.broken for outcome in outcomes))
 
 
 def _export(whole, out: str | None) -> None:
@@ -294,8 +382,9 @@ def _export(whole, out: str | None) -> None:
         raise InvalidValue(f"cannot export to {out!r}", "give --out a file ending in .csv or .parquet")
     try:
         (whole.to_csv if out.endswith(".csv") else whole.to_parquet)(out, index=False)
-    except OSError as error:
-        raise InvalidValue(f"{out} cannot be written ({error.strerror})", "choose another place") from error
+    except (OSError, ValueError, ImportError) as error:  # of an address: no such protocol, or not installed
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidValue(f"{out} cannot be written ({reason})", "choose another place") from error
     print(f"{len(whole)} rows: {out}")
 
 

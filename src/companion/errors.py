@@ -8,7 +8,7 @@ class CompanionError(Exception):
 
     def __init__(self, problem: str, remedy: str) -> None:
         # Not passed on to Exception: its args stay the constructor's, so that errors can come back from a worker.
-        self.sentence = f"{problem}; {remedy}."
+        self.sentence = one_line(f"{problem}; {remedy}.")
 
     def __str__(self) -> str:
         return self.sentence
@@ -16,6 +16,16 @@ class CompanionError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows (IPython asks for it): the sentence, not the stack of calls that found the mistake."""
         return [f"{type(self).__name__}: {self}"]
+
+
+LONGEST = 1500  # characters of a sentence; what is beyond lies in the middle, in a value somebody gave
+
+
+def one_line(text: str) -> str:
+    """The text with control characters written out, cut in the middle where it is very long."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UnknownName(CompanionError):
@@ -55,6 +65,14 @@ class NotebookFailed(CompanionError):
 
 class BookBuildFailed(CompanionError):
     """The book did not build without warnings."""
+
+
+class TrialFailed(CompanionError):
+    """A trial ended with an error that is not the user's: a bug, or a machine without enough memory."""
+
+
+class WorkersLost(CompanionError):
+    """Worker processes, or the cluster they should run on, are not there or keep dying."""
 
 
 class Interrupted(CompanionError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import claims, coverage, speed, table
+from companion import claims, coverage, schedule, speed, table
 from companion.coverage import markdown
 from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
@@ -117,6 +117,34 @@ def _speed(part: Callable[[speed.Rows], pd.DataFrame | str]) -> Callable[[], str
     return made
 
 
+SCHEDULED = "minilm"  # the published profile whose trial times are the most like the paper's: real data, real model
+WORKERS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def scaling() -> str:
+    """The published trials of one profile, with the times they took, scheduled on more and more workers."""
+    seconds = schedule.lengths(table.published(SCHEDULED))
+    rows = []
+    for workers in WORKERS:
+        taken, ideal = schedule.longest_first(seconds, workers), schedule.least(seconds, workers)
+        rows.append(
+            {
+                "workers": workers,
+                "hours, longest first": f"{taken / 3600:.2f}",
+                "hours, in the sweep's order": f"{schedule.in_order(seconds, workers) / 3600:.2f}",
+                "no schedule is below": f"{ideal / 3600:.2f}",
+                "longest first is within": f"{100 * (schedule.worst(workers) - 1):.0f} % of the best",
+                "times as fast as one": f"{sum(seconds) / taken:.1f}",
+            }
+        )
+    device = ", ".join(sorted(table.published(SCHEDULED)["device"].unique()))
+    head = (
+        f"Profile `{SCHEDULED}`: {len(seconds):,} groups of trials (the longest {max(seconds) / 60:.1f} minutes, "
+        f"{sum(seconds) / 3600:.1f} hours together), as published; measured on: {device}, one thread a worker.\n\n"
+    )
+    return head + markdown(pd.DataFrame(rows))
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "pocket-examples.md": pocket_examples,
     "pretraining-log.md": pretraining_log,
@@ -131,6 +159,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "speed-growth-figure.md": _speed(speed.growth_figure),
     "speed-machines.md": _speed(speed.where_table),
     "speed-rate.md": lambda: speed.matrix_rate_sentence(speed.load()) + "\n",
+    "scaling.md": scaling,
 }
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from torch import nn
 
-from companion.errors import ModelUnavailable, UnknownArchitecture
-from companion.paths import MODELS
+from companion.errors import CompanionError, ModelUnavailable, UnknownArchitecture
+from companion.paths import MODELS, usable
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Source:
 NAMED = {
     "pocket-bert": Source(
         folder=MODELS / "pocket-bert",
+        sha256="6e72f2d3f1564908cc2b5ce674e325b9de1828bd9291290c5e4c54c696a23ed2",
         remedy="run from a complete checkout, or `companion pretrain-pocket`",
     ),
     "minilm-l6": Source(
@@ -112,7 +113,7 @@ def _from_hub(name: str, source: Source) -> Path:
 def find(name: str) -> Path:
     """The folder of a named model, a local folder, or a hub id; :class:`ModelUnavailable` if there is none."""
     if name not in NAMED:
-        if Path(name).is_dir():
+        if name and usable(name, "model").is_dir():
             return Path(name)
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise ModelUnavailable(
@@ -141,7 +142,7 @@ def weights_of(name: str) -> str:
     Raises :class:`ModelUnavailable` when the folder holds no safetensors file or another one than the pinned.
     """
     folder = find(name)
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not files:
         pickled = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt"))]
         found = f"only {pickled[0]}, which is a pickle and is never loaded" if pickled else "no weights at all"
@@ -153,7 +154,7 @@ def weights_of(name: str) -> str:
     if pinned and hashes != [pinned]:
         raise ModelUnavailable(
             f"the weights of {name!r} are not the pinned ones (SHA-256 {hashes[0][:12]}…, expected {pinned[:12]}…)",
-            "reinstall the model",
+            "install or check out the model again, or name weights of your own by their folder",
         )
     return (hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest())[:16]
 
@@ -162,9 +163,10 @@ def weights_of(name: str) -> str:
 def depth(name: str) -> int:
     """The number of layers, read from the configuration alone (0…depth-1 are the layers' indices)."""
     config = _config(name)
-    if not getattr(config, "num_hidden_layers", None):
+    count = getattr(config, "num_hidden_layers", None)
+    if type(count) is not int or count < 1:
         raise UnknownArchitecture(f"{name!r} has no num_hidden_layers", "use an encoder such as BERT or RoBERTa")
-    return int(config.num_hidden_layers)
+    return count
 
 
 def _config(name: str):
@@ -172,7 +174,9 @@ def _config(name: str):
 
     try:
         return AutoConfig.from_pretrained(find(name), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except CompanionError:
+        raise
+    except Exception as error:  # transformers raises many unrelated classes at a file of any content
         raise ModelUnavailable(
             f"the folder of model {name!r} has no usable config.json", "give a complete transformers model folder"
         ) from error
@@ -185,7 +189,6 @@ def load(name: str) -> Encoder:
     Raises :class:`ModelUnavailable` for missing, damaged or incomplete weights.
     """
     import transformers
-    from safetensors import SafetensorError
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -195,7 +198,7 @@ def load(name: str) -> Encoder:
             folder, use_safetensors=True, trust_remote_code=False, dtype="float32", output_loading_info=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except Exception as error:  # transformers and safetensors raise many unrelated classes at files of any content
         raise ModelUnavailable(
             f"model {name!r} could not be loaded from its folder ({_first_line(error)})",
             "its safetensors or tokenizer files are damaged or missing: fetch or copy the folder again",

@@ -44,14 +44,15 @@ def check_parameters(name: str, given: Mapping[str, Any]) -> None:
             raise UnknownName(f"parameter of notebook {name!r}:", parameter, sorted(known))
 
 
-def execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
+def execute(name: str, given: Mapping[str, Any], out: Path, **environment: str) -> Path:
     """Execute the notebook with these parameters and write the page to ``out``; its progress goes to stderr.
 
+    ``environment`` holds further variables for its kernel.
     Raises :class:`UnknownName` for a parameter the notebook does not have, :class:`NotebookFailed` with the last line
     of the notebook's error otherwise; ``out`` is then left as it was.
     """
     check_parameters(name, given)
-    with _environment(**_KERNELS_SEE):
+    with _environment(**_KERNELS_SEE, **environment):
         return _execute(name, given, out)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from companion.errors import InvalidValue
+
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 NOTEBOOKS = ROOT / "notebooks"
@@ -15,10 +17,23 @@ PROFILES = Path(__file__).resolve().parent / "profiles"
 
 def store_folder(given: str | Path | None = None) -> Path:
     """The folder of stored trials: the one given, else ``COMPANION_STORE``, else ``store/`` of the checkout."""
-    return Path(given or os.environ.get("COMPANION_STORE") or ROOT / "store")
+    return usable(given or os.environ.get("COMPANION_STORE") or ROOT / "store", "store")
 
 
 def data_folder(given: str | Path | None = None) -> Path | None:
     """The folder of GLUE data: the one given, else ``COMPANION_DATA_DIR``; None means the hub."""
     folder = given or os.environ.get("COMPANION_DATA_DIR")
-    return Path(folder) if folder else None
+    return usable(folder, "data folder") if folder else None
+
+
+def usable(given: object, what: str) -> Path:
+    """The path, whether or not there is anything; :class:`InvalidValue` for one at which nothing could ever be."""
+    if not isinstance(given, str | Path) or "\0" in str(given):
+        raise InvalidValue(f"{what} {given!r} is not the name of a file or folder", "give a path as text")
+    if "://" in str(given):
+        raise InvalidValue(f"{what} {str(given)!r} is an address and not a folder", "give a folder, or mount it as one")
+    try:
+        Path(given).exists()
+    except OSError as error:
+        raise InvalidValue(f"{what} {str(given)!r} cannot be used ({error.strerror})", "choose another") from error
+    return Path(given)

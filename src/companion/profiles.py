@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from companion.errors import InvalidValue, UnknownName
 from companion.experiments import EXPERIMENTS
-from companion.paths import PROFILES
+from companion.paths import PROFILES, usable
 
 KEYS = ("about", "shared", *EXPERIMENTS)
 
@@ -30,7 +29,15 @@ class Profile:
 
 
 class _Yaml(yaml.SafeLoader):
-    """Safe YAML in which 2e-5 is a number, as in YAML 1.2 and Python (1.1 wants 2.0e-5 and reads a text)."""
+    """Safe YAML in which 2e-5 is a number, as in YAML 1.2 and Python (1.1 wants 2.0e-5 and reads a text).
+
+    Aliases are refused: a few lines of them stand for a value larger than any memory.
+    """
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"])
@@ -38,7 +45,11 @@ _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\
 
 def read_yaml(text: str) -> Any:
     """The value a YAML text stands for; raises :class:`yaml.YAMLError`."""
-    return yaml.load(text, _Yaml)
+    try:
+        return yaml.load(text, _Yaml)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        # PyYAML's own converters: a 13th month, a number of 5,000 digits, a thousand brackets
+        raise yaml.YAMLError(f"a value that cannot be read ({type(error).__name__})") from error
 
 
 def names() -> list[str]:
@@ -48,9 +59,11 @@ def names() -> list[str]:
 
 def load(name: str) -> Profile:
     """A shipped profile by name, or one of your own by path (a file ending in .yaml or .yml)."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    path = usable(name if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml", "profile")
     if not path.is_file():
         raise UnknownName("profile", name, names())
+    if not re.fullmatch(r"\w[\w.-]*", path.stem):  # it becomes the name of files
+        raise InvalidValue(f"profile {name!r} has a name that files cannot have", "use letters, digits, '-' and '_'")
     try:
         content = read_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

@@ -3,14 +3,18 @@
 A file is written under a temporary name and renamed, so any number of processes may write and a reader never sees half
 a file; copying two stores together merges them. Each file carries a checksum of its content. A file that does not
 parse, does not match its checksum or does not belong under its name is moved to ``<store>/set-aside/`` with a warning:
-never trusted, never deleted.
+never trusted, never deleted. A folder of the store that is a link to somewhere else is refused: nothing is written
+outside the store.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -19,10 +23,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from companion.errors import CompanionError, StoreUnavailable
+from companion.errors import CompanionError, StoreUnavailable, one_line
 from companion.trial import Trial
 
 FORMAT = 1
+
+
+# What reading a JSON file of any content may raise, where a result is expected.
+_NO_RESULT = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class SetAside(UserWarning):
@@ -56,24 +64,46 @@ class Store:
         """Store a result, replacing none or an equal trial's; :class:`StoreUnavailable` if the disk will not."""
         content = {"format": FORMAT, "id": result.trial.id, **asdict(result)}
         self._write(self.path(result.trial.id), {**content, "checksum": _checksum(content)})
-        self._failure_path(result.trial).unlink(missing_ok=True)
+        self.forget_failure(result.trial)
 
     def put_failure(self, trial: Trial, cause: str) -> None:
-        """Note that a trial ended without a result, and why; the next sweep tries it again."""
-        attempts = (self.failure(trial) or {"attempts": 0})["attempts"] + 1
-        self._write(self._failure_path(trial), {"trial": asdict(trial), "cause": cause, "attempts": attempts})
+        """Note that a trial ended without a result, and why; how often it is tried again is the sweep's to say."""
+        content = {"trial": asdict(trial), "cause": cause, "attempts": self.attempts(trial) + 1}
+        self._write(self._failure_path(trial), content)
 
     def failure(self, trial: Trial) -> dict[str, Any] | None:
         """``cause`` and number of ``attempts`` of a trial that only ever failed, or None."""
+        path = self._failure_path(trial)
         try:
-            return json.loads(self._failure_path(trial).read_text())
-        except (OSError, ValueError):
+            noted = json.loads(path.read_text()) if path.is_file() else None
+            return {"cause": one_line(str(noted["cause"])), "attempts": int(noted["attempts"])}
+        except (*_NO_RESULT, OSError):
             return None
+
+    def attempts(self, trial: Trial) -> int:
+        """How often the trial was tried and failed since it was last stored or forgotten."""
+        return (self.failure(trial) or {"attempts": 0})["attempts"]
+
+    def forget_failure(self, trial: Trial) -> bool:
+        """Let the trial be tried anew, as if it had never failed; whether there was anything to forget."""
+        known, path = self.failure(trial) is not None, self._failure_path(trial)
+        if path.parent.is_symlink():  # what lies behind a link is not the store's to remove
+            return known
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        return known
 
     def __iter__(self) -> Iterator[Result]:
         for path in sorted(self.folder.glob("[0-9a-f][0-9a-f]/*.json")):
             if (result := self._read(path)) is not None:
                 yield result
+
+    def find(self, beginning: str) -> list[Result]:
+        """The results whose trial's id begins with these hex digits (two at least)."""
+        paths = sorted((self.folder / beginning[:2]).glob(f"{beginning}*.json"))
+        return [result for path in paths if (result := self._read(path)) is not None]
 
     def check_writable(self) -> None:
         """Stop with :class:`StoreUnavailable` now rather than after the first trial."""
@@ -81,7 +111,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name no file can have
             raise self._unavailable(error) from error
 
     def _failure_path(self, trial: Trial) -> Path:
@@ -90,6 +120,7 @@ class Store:
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         temporary = None
         try:
+            self._check_inside(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
             with os.fdopen(descriptor, "w") as file:
@@ -104,23 +135,43 @@ class Store:
                 raise self._unavailable(error) from error
             raise
 
-    def _unavailable(self, error: OSError) -> StoreUnavailable:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    def _check_inside(self, folder: Path) -> None:
+        """Stop rather than write through a link that leads out of the store."""
+        if folder.is_symlink():
+            raise StoreUnavailable(
+                f"the store {self.folder} cannot be written ({folder.name} in it is a link to somewhere else)",
+                "replace the link by a folder or name another store with --store",
+            )
+
+    def _unavailable(self, error: OSError | ValueError) -> StoreUnavailable:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space and run again" if full else "make it writable or name another with --store"
-        return StoreUnavailable(f"the store {self.folder} cannot be written ({error.strerror})", remedy)
+        reason = getattr(error, "strerror", None) or error
+        return StoreUnavailable(f"the store {self.folder} cannot be written ({reason})", remedy)
 
     def _read(self, path: Path) -> Result | None:
         try:
+            if not path.is_file() and path.exists():  # a pipe or a device would be read forever
+                return self._set_aside(path, "it is not a file")
             text = path.read_text()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name no file can have
             return self._set_aside(path, f"it cannot be read ({type(error).__name__})")
         try:
             content = json.loads(text)
             checksum = content.pop("checksum")
             trial = Trial.from_dict(content["trial"])
-        except (ValueError, KeyError, TypeError, AttributeError, CompanionError) as error:
+            _check_content(content)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            CompanionError,
+        ) as error:
             return self._set_aside(path, f"it is not a result ({type(error).__name__})")
         if checksum != _checksum(content):
             return self._set_aside(path, "its content was changed after it was written")
@@ -130,15 +181,89 @@ class Store:
 
     def _set_aside(self, path: Path, reason: str) -> None:
         target = self.folder / "set-aside" / path.name
-        while target.exists():
-            target = target.with_name(target.name + "+")
         try:
+            while target.exists():
+                target = target.with_name(target.name + "+")
+            self._check_inside(target.parent)
+            self._check_inside(path.parent)
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
             where = f"moved to {target}"
-        except OSError:
+        except (OSError, StoreUnavailable):
             where = "ignored"
         warnings.warn(f"result file {path} was {where}: {reason}; its trial counts as missing.", SetAside, stacklevel=3)
+
+
+class Claims:
+    """Which trials this process is running, told to every other process with the same store.
+
+    Claims are locks on bytes of one file: the system gives them back when a process ends, even by kill -9, so none is
+    ever stale. Where the file system has no locks every claim is granted; two sweeps may then run a trial at the same
+    time, and store equal results.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._file = open(folder / ".claims", "a+b")  # noqa: SIM115 - held for as long as the claims
+        except OSError:
+            self._file = None
+
+    def take(self, trial: Trial) -> bool:
+        """Claim the trial; False if another process has."""
+        try:
+            self._lock(trial, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # the two ways to say that somebody else has it
+            return False
+        except OSError:
+            return True
+        return True
+
+    def release(self, trial: Trial) -> None:
+        """Give the trial back."""
+        with contextlib.suppress(OSError):
+            self._lock(trial, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._file:
+            self._file.close()
+
+    def _lock(self, trial: Trial, operation: int) -> None:
+        if self._file:
+            fcntl.lockf(self._file, operation, 1, int(trial.id[:15], 16))  # 60 bits of the id fit a file's offset
+
+
+# What every result says of its trial's outcome, and what must be true of it.
+_OUTCOME = {
+    "metric": lambda value: value in ("accuracy", "matthews"),
+    "score": lambda value: _is_number(value) and -1 <= value <= 1,
+    "diverged": lambda value: type(value) is bool,
+    "failure": lambda value: isinstance(value, str),
+    "majority_share": lambda value: _is_number(value) and 0 <= value <= 1,
+    "loss_curve": lambda value: bool(value) and all(loss is None or _is_number(loss) for loss in value),
+    "steps": lambda value: type(value) is int and 0 <= value < 2**63,
+    "seconds": lambda value: _is_number(value) and value >= 0,
+    "examples_per_second": lambda value: _is_number(value) and value >= 0,
+    "peak_memory_mb": lambda value: _is_number(value) and value >= 0,
+}
+
+
+def _check_content(content: dict[str, Any]) -> None:
+    """Stop with ValueError, KeyError or TypeError at anything that no trial could have come to."""
+    for name, possible in _OUTCOME.items():
+        if not possible(content["outcome"][name]):
+            raise ValueError(name)
+    if not _is_number(content["outcome"].get("regularization") or 0):
+        raise ValueError("regularization")
+    where = content["provenance"]
+    if not all(isinstance(where[name], str) for name in ("device", "processor", "git_commit", "finished_at")):
+        raise TypeError("provenance")
+    if type(where["threads"]) is not int or not 0 < where["threads"] < 2**63:
+        raise ValueError("threads")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _checksum(content: dict[str, Any]) -> str:

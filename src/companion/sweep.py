@@ -1,54 +1,74 @@
-"""Run the trials of a list that are not stored yet: in this process, or in one process per core."""
+"""Run the trials of a list that are not stored yet, wherever an executor runs them, and store what comes of each."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import multiprocessing
+import functools
+import math
 import os
 import signal
 import sys
-import threading
 import time
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
 from tqdm.auto import tqdm as notebook_tqdm
 
-from companion.errors import CompanionError, Interrupted, InvalidValue, UnknownName
-from companion.store import Result, Store
+from companion.errors import CompanionError, Interrupted, InvalidValue, TrialFailed, UnknownName
+from companion.executors import Group, local, named, processes, set_threads
+from companion.store import Claims, Result, Store
 from companion.trial import Trial
 
-EXECUTORS = ("local", "processes")
+EXECUTORS = ("local", "processes", "ray")
 OnStep = Callable[[int, int], None]
+ATTEMPTS = 3  # a trial that fails is tried again twice
+HOURS = 12.0  # the time limit of one trial: the longest of the paper's own take a GPU an hour, a lone core half a day
+
+__all__ = ["ATTEMPTS", "EXECUTORS", "Report", "TrialsFailed", "groups", "run", "run_trial", "set_threads"]
+
+
+class TrialsFailed(UserWarning):
+    """Some trials of a sweep ended without a result."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a sweep did: numbers of trials run now, found in the store, and failed (with the last cause)."""
+    """What a sweep did: numbers of trials run now, found in the store, and failed in every attempt (with the last
+    cause); ``skipped`` of the failed were left alone, because they had failed in every attempt before."""
 
     ran: int
     reused: int
     failed: int
     seconds: float
     cause: str = ""
+    skipped: int = 0
 
 
 def run_trial(trial: Trial, store: Store, *, data_dir: Path | None = None, on_step: OnStep | None = None) -> Result:
     """The stored result of the trial, or the result of running it now (which is then stored).
 
-    ``on_step`` is told the progress of a fine-tuning: steps done, steps in all.
+    ``on_step`` is told the progress of a fine-tuning: steps done, steps in all. Raises :class:`TrialFailed` for any
+    error that is not of :class:`CompanionError` already.
     """
     if (stored := store.get(trial)) is not None:
         return stored
-    _run_group([trial], store, data_dir, on_step)
+    try:
+        (result,) = work([trial], data_dir, on_step)
+    except CompanionError:
+        raise
+    except Exception as error:
+        raise TrialFailed(
+            f"trial {trial.id} failed with {named(error)}", "free some memory or correct its model or data"
+        ) from error
+    store.put(result)
     return store.get(trial)
 
 
-def groups(trials: Sequence[Trial]) -> list[list[Trial]]:
+def groups(trials: Sequence[Trial]) -> list[Group]:
     """The trials in lists to be run together: probes that share their passes over the texts; others alone."""
     from companion.probe import group_key
 
@@ -59,20 +79,20 @@ def groups(trials: Sequence[Trial]) -> list[list[Trial]]:
     return list(together.values())
 
 
-def _run_group(trials: Sequence[Trial], store: Store, data_dir: Path | None, on_step: OnStep | None = None) -> None:
-    """Run them, and store each as soon as it is there."""
+def work(group: Group, data_dir: Path | None, on_step: OnStep | None = None) -> Iterator[Result]:
+    """Run a group's trials, in order; a worker process imports this by name."""
     from companion.provenance import collect
 
-    if trials[0].probe_layer is None:
+    if group[0].probe_layer is None:
         from companion.finetune import finetune
 
-        outcomes = (finetune(trial, data_dir=data_dir, on_step=on_step) for trial in trials)
+        outcomes = (finetune(trial, data_dir=data_dir, on_step=on_step) for trial in group)
     else:
         from companion.probe import probe  # scikit-learn takes half a second to import
 
-        outcomes = probe(trials, data_dir=data_dir)
-    for trial, outcome in zip(trials, outcomes, strict=True):
-        store.put(Result(trial, dataclasses.asdict(outcome), collect()))
+        outcomes = probe(group, data_dir=data_dir)
+    for trial, outcome in zip(group, outcomes, strict=True):
+        yield Result(trial, dataclasses.asdict(outcome), collect())
 
 
 def run(
@@ -82,43 +102,78 @@ def run(
     data_dir: Path | None = None,
     executor: str = "processes",
     workers: int | None = None,
+    time_limit: float | None = None,
     progress: bool = True,
 ) -> Report:
     """Run every trial that the store lacks; each result is stored as soon as it is there.
 
-    ``processes`` starts ``workers`` processes (default: one per core) with one thread each, so that a trial's score
-    does not depend on how many run beside it; ``local`` runs in this process. A trial that raises is noted in the
-    store as failed and the others go on; Ctrl-C or SIGTERM stops the sweep with :class:`Interrupted`.
+    ``processes`` starts ``workers`` processes (default: one per core, or per GPU) with one thread each, so that a
+    trial's score does not depend on how many run beside it; ``ray`` does so on a cluster; ``local`` runs in this
+    process, where nothing can stop a trial. Elsewhere a trial may take ``time_limit`` seconds (default:
+    ``COMPANION_TIME_LIMIT`` in hours, else 12 hours).
+
+    A trial that raises, is late or loses its process is noted in the store as failed, and tried again when all others
+    have been, up to three times in all; later sweeps leave it alone, with a warning (:class:`TrialsFailed`), until
+    :meth:`Store.forget_failure`. What a user can mend (any :class:`CompanionError`) stops the sweep at once, and
+    Ctrl-C or SIGTERM with :class:`Interrupted`. Any number of sweeps may share a store and their trials.
     """
     if executor not in EXECUTORS:
         raise UnknownName("executor", executor, EXECUTORS)
     if workers is not None and workers < 1:
         raise InvalidValue(f"{workers} workers cannot run anything", "give a whole number from 1 up")
+    limit = time_limit if time_limit is not None else hours_allowed() * 3600
     store.check_writable()
     unique = list({trial.id: trial for trial in trials}.values())
     missing = [trial for trial in unique if store.get(trial) is None]
-    started, failures = time.perf_counter(), []
-    each = _processes if executor == "processes" and len(missing) > 1 else _local
-    with _bar(len(unique), len(unique) - len(missing), progress) as bar, _terminable():
+    wanted = [trial for trial in missing if store.attempts(trial) < ATTEMPTS]
+    started = time.perf_counter()
+    queue = _Queue(groups(wanted), store)
+    events = _executor(executor)(queue, functools.partial(work, data_dir=data_dir), workers, limit)
+    with _bar(len(unique), len(unique) - len(wanted), progress) as bar, _terminable(), queue:
         try:
-            for group, cause in each(groups(missing), store, data_dir, workers):
-                bar.update(len(group))
-                for trial in group if cause else ():
-                    if store.get(trial) is None:
-                        store.put_failure(trial, cause)
-                        failures.append(cause)
+            for news in events if queue else ():
+                for result in news.results:
+                    queue.store(result)
+                if news.ended:
+                    queue.done(news.group, news.cause)
+                bar.update(len(unique) - len(wanted) + queue.finished - bar.n)
         except KeyboardInterrupt:
             done = sum(store.get(trial) is not None for trial in unique)
             raise Interrupted(
                 f"stopped with {done} of {len(unique)} trials stored", "run the same command again to go on"
             ) from None
-    return Report(
-        ran=len(missing) - len(failures),
-        reused=len(unique) - len(missing),
-        failed=len(failures),
+        finally:
+            events.close()
+    report = Report(
+        ran=queue.ran,
+        reused=len(unique) - len(missing) + queue.by_others,
+        failed=len(queue.failures) + len(missing) - len(wanted),
         seconds=time.perf_counter() - started,
-        cause=failures[-1] if failures else "",
+        cause=queue.failures[-1] if queue.failures else "",
+        skipped=len(missing) - len(wanted),
     )
+    _warn(report, len(unique))
+    return report
+
+
+def hours_allowed() -> float:
+    """Hours that one trial may take, from ``COMPANION_TIME_LIMIT``; :class:`InvalidValue` if it says no such thing."""
+    given = os.environ.get("COMPANION_TIME_LIMIT") or str(HOURS)
+    try:
+        hours = float(given)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise InvalidValue(f"the time limit {given!r} is not possible", "give a number of hours above 0, such as 0.5")
+    return hours
+
+
+def _executor(name: str) -> Callable:
+    if name == "ray":
+        from companion.cluster import on_ray
+
+        return on_ray
+    return {"local": local, "processes": processes}[name]
 
 
 def _bar(total: int, done: int, progress: bool) -> tqdm:
@@ -148,80 +203,69 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _attempt(group: list[Trial], store: Store, data_dir: Path | None) -> str:
-    """Run a group; the cause of failure, or an empty string. User errors are causes for the whole sweep to stop."""
-    try:
-        _run_group(group, store, data_dir)
-    except CompanionError:
-        raise
-    except Exception as error:  # one broken trial must not end the others; its cause is stored
-        return f"{type(error).__name__}: {error}"
-    return ""
+def _warn(report: Report, total: int) -> None:
+    """Say what has no result and what to do about it."""
+    now = report.failed - report.skipped
+    known = f"{now} of {total} trials failed {ATTEMPTS} times, the last because {report.cause}"
+    before = f"{report.skipped} of {total} trials were left alone because they had failed {ATTEMPTS} times before"
+    remedy = "see `companion status`, and try them again with `companion run --retry-failed`."
+    for count, problem in ((now, known), (report.skipped, before)):
+        if count:
+            warnings.warn(f"{problem}; {remedy}", TrialsFailed, stacklevel=3)
 
 
-def _local(
-    groups: list[list[Trial]], store: Store, data_dir: Path | None, workers: int | None
-) -> Iterator[tuple[list[Trial], str]]:
-    for group in groups:
-        set_threads()
-        yield group, _attempt(group, store, data_dir)
+class _Queue:
+    """The groups still to be run. Each is handed out once, and not while another sweep of the store is running it;
+    trials that fail come last, each by itself, until they have been tried ``ATTEMPTS`` times."""
 
+    def __init__(self, waiting: Sequence[Group], store: Store) -> None:
+        self._waiting, self._store = deque(waiting), store
+        self._claimed: dict[Trial, Trial] = {}  # the first trial of a group handed out → the trial claimed for it
+        self.ran, self.by_others = 0, 0
+        self.failures: list[str] = []
 
-def _processes(
-    groups: list[list[Trial]], store: Store, data_dir: Path | None, workers: int | None
-) -> Iterator[tuple[list[Trial], str]]:
-    """Groups in a pool of fresh processes, at most a few submitted ahead so that stopping is quick."""
-    workers = min(workers or os.cpu_count() or 1, len(groups))
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),))
-    queue = iter(groups)
-    running: dict[Future, list[Trial]] = {}
-    try:
-        while True:
-            for group in queue:
-                running[pool.submit(_attempt, group, store, data_dir)] = group
-                if len(running) >= 2 * workers:
-                    break
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-    except BrokenProcessPool:
-        lost = ", ".join(sorted(trial.id for group in running.values() for trial in group))
-        raise CompanionError(
-            f"a worker process died (out of memory?) while running one of {lost}",
-            "run the same command again, perhaps with fewer workers; finished trials are stored",
-        ) from None
-    finally:
-        _stop(pool)
+    def __enter__(self) -> _Queue:
+        self._claims = Claims(self._store.folder)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._claims.close()
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the pool now: workers that still run a trial are ended, nothing they stored is lost."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
+    @property
+    def finished(self) -> int:
+        """Trials that need not be waited for any more."""
+        return self.ran + self.by_others + len(self.failures)
 
-def _start_worker(parent: int) -> None:
-    """In a fresh worker: leave Ctrl-C to the parent, end with it even when it is killed, use one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    set_threads()
+    def take(self) -> Group | None:
+        """The next group that is not stored, claimed; None if other sweeps are running all that wait."""
+        for _ in range(len(self._waiting)):
+            group = self._waiting.popleft()
+            if not self._claims.take(group[0]):
+                self._waiting.append(group)
+                continue
+            missing = [trial for trial in group if self._store.get(trial) is None]  # only now nobody else adds any
+            self.by_others += len(group) - len(missing)
+            if missing:
+                self._claimed[missing[0]] = group[0]
+                return missing
+            self._claims.release(group[0])
+        return None
 
+    def store(self, result: Result) -> None:
+        """Keep a result of a group that was handed out."""
+        self._store.put(result)
+        self.ran += 1
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def set_threads(count: int = 1) -> None:
-    """Use ``count`` threads for arithmetic: sums over several threads round differently, and processes get in each
-    other's way."""
-    import threadpoolctl
-    import torch
-
-    torch.set_num_threads(count)
-    threadpoolctl.threadpool_limits(count)  # NumPy's and SciPy's own, which probes use
+    def done(self, group: Group, cause: str) -> None:
+        """Take the group back; what a failed one has left undone is noted, and waits again or is given up."""
+        for trial in group if cause else ():
+            if self._store.get(trial) is None:
+                self._store.put_failure(trial, cause)
+                if self._store.attempts(trial) < ATTEMPTS:
+                    self._waiting.append([trial])
+                else:
+                    self.failures.append(cause)
+        self._claims.release(self._claimed.pop(group[0]))

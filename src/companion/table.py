@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ import pandas as pd
 from companion.errors import TableUnavailable
 from companion.paths import RESULTS
 from companion.store import Result
-from companion.trial import format_layers
+from companion.trial import Trial, format_layers, parse_layers
 
 COLUMNS = {
     "trial_id": "str",
@@ -79,6 +81,28 @@ def _row(result: Result, experiment: str, profile: str) -> dict[str, object]:
     }
 
 
+def trial_of(row: Mapping[str, object]) -> Trial:
+    """The trial that a row of the table is about; :class:`TableUnavailable` if its id is not the row's.
+
+    ``companion`` can therefore rerun every published row: it says all that the score depends on.
+    """
+    values = {field.name: row[field.name] for field in fields(Trial)}
+    values = {name: None if pd.isna(value) else value for name, value in values.items()}
+    for name in ("layers", "train_size", "seed", "max_length", "batch_size", "epochs", "probe_layer"):
+        values[name] = None if values[name] is None else int(values[name])
+    for name in ("keep_layernorm", "control"):
+        values[name] = bool(values[name])
+    values["reinitialized"] = parse_layers(row["reinitialized"]) if row["reinitialized"] else ()
+    values["permutation"] = tuple(map(int, row["permutation"].split(","))) if row["permutation"] else ()
+    values["pooling"] = row["pooling"] or "first"
+    trial = Trial(**values)
+    if trial.id != row["trial_id"]:
+        raise TableUnavailable(
+            f"the published row {row['trial_id']} describes trial {trial.id}", "restore the table from the repository"
+        )
+    return trial
+
+
 def published_profiles() -> list[str]:
     """Names of the profiles with a published table."""
     return sorted(path.stem for path in RESULTS.glob("*.parquet"))
@@ -87,13 +111,13 @@ def published_profiles() -> list[str]:
 def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
     """The published table of a profile; :class:`TableUnavailable` when it is missing, damaged or lacks a column."""
     path = folder / f"{profile}.parquet"
-    if not path.is_file():
+    if not _is_name(profile) or not path.is_file():
         raise TableUnavailable(
             f"there is no published table for profile {profile!r}", "run it and use `companion results publish`"
         )
     try:
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise TableUnavailable(f"{path} is not a readable Parquet file", "restore it from the repository") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise TableUnavailable(f"{path} has no column {lacking[0]!r}", "publish it again with this version")
@@ -102,8 +126,13 @@ def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
 
 def published_or_empty(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
     """The published table of a profile, or a table without rows if nothing is published under that name."""
-    exists = (folder / f"{profile}.parquet").is_file()
+    exists = _is_name(profile) and (folder / f"{profile}.parquet").is_file()
     return published(profile, folder) if exists else pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _is_name(profile: str) -> bool:
+    """Whether it can name a file of the folder of tables, and none elsewhere."""
+    return bool(re.fullmatch(r"\w[\w.-]{0,99}", profile))
 
 
 def with_published(

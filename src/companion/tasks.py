@@ -117,10 +117,12 @@ def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
             "give the folder that holds <task>/<split>-00000-of-00001.parquet with --data-dir or COMPANION_DATA_DIR",
         )
     try:
-        table = pq.read_table(path)
+        # the rows alone: neither what a folder's name seems to say nor what other programs left in the file's metadata
+        rows = pq.read_table(path, partitioning=None).replace_schema_metadata(None)
+        rows.validate(full=True)  # texts are UTF-8, for one
         pa.default_memory_pool().release_unused()  # what decompressing took, several times the table
-        return Dataset(table)
-    except (pa.ArrowException, OSError) as error:
+        return Dataset(rows)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataUnavailable(f"{path} is not a readable Parquet file", "copy or download it again") from error
 
 
@@ -150,6 +152,8 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
                 f"{', '.join(dataset.column_names)})",
                 "use data in the hub's layout",
             )
+    for column in (*wanted.texts, "label"):
+        _check_type(wanted, split, dataset, column)
     labels = set(dataset.unique("label"))
     if not labels <= {0, 1} or not labels:
         raise DataUnavailable(
@@ -158,6 +162,17 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
         )
     if any(None in dataset.unique(column) for column in wanted.texts):
         raise DataUnavailable(f"the {split} split of {wanted.name!r} has empty texts", "copy or download it again")
+
+
+def _check_type(wanted: Task, split: str, dataset: Dataset, column: str) -> None:
+    import pyarrow.types as kinds
+
+    kind, label = dataset.data.schema.field(column).type, column == "label"
+    if not (kinds.is_integer(kind) if label else kinds.is_string(kind) or kinds.is_large_string(kind)):
+        what = (
+            f"labels of type {kind} instead of 0 and 1" if label else f"values of type {kind} for texts in {column!r}"
+        )
+        raise DataUnavailable(f"the {split} split of {wanted.name!r} has {what}", "use data in the hub's layout")
 
 
 def _fingerprint(wanted: Task, *splits: Dataset) -> str:

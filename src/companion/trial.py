@@ -12,6 +12,7 @@ from companion.errors import InvalidValue
 from companion.protocols import DESCRIBED, PROBING, RATES, REDRAWING, VERSION, protocol, relevant
 
 POOLINGS = ("first", "mean")
+MOST_LAYERS = 10_000  # far above any model's; what a file says beyond it would fill memory with layer numbers
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,17 @@ class Trial:
     control: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("model", "weights", "task", "data", "protocol"):
+            _check(isinstance(getattr(self, name), str), name, self, "a text")
+        for name in ("keep_layernorm", "control"):
+            _check(type(getattr(self, name)) is bool, name, self, "true or false")
+        for name in ("reinitialized", "permutation"):
+            _check(_whole_numbers(getattr(self, name)), name, self, "a tuple of whole numbers")
         steps = () if self.logistic else ("batch_size", "epochs")
         for name in ("train_size", "max_length", "layers", *steps):
-            _check(type(getattr(self, name)) is int and getattr(self, name) > 0, name, self, "a positive whole number")
-        _check(type(self.seed) is int and self.seed >= 0, "seed", self, "a whole number from 0 up")
+            _check(_whole(getattr(self, name), 1), name, self, "a positive whole number")
+        _check(self.layers <= MOST_LAYERS, "layers", self, f"at most {MOST_LAYERS}")
+        _check(_whole(self.seed, 0), "seed", self, "a whole number from 0 up")
         _check(self.logistic or _number(self.learning_rate, 1), "learning_rate", self, "a number above 0 and up to 1")
         _check(_number(self.random_rate, 1000), "random_rate", self, "a number above 0 and up to 1000")
         _check(self.pooling in POOLINGS, "pooling", self, " or ".join(POOLINGS))
@@ -154,14 +162,25 @@ class Trial:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Trial:
         """The inverse of ``dataclasses.asdict`` after a round trip through JSON; unknown keys are an error."""
+        if not isinstance(values, dict):
+            raise InvalidValue(f"a trial cannot be built from {values!r}", "give a mapping of its fields")
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise InvalidValue(f"a trial has no field {sorted(unknown)[0]!r}", "remove it")
-        lists = {k: tuple(v) for k, v in values.items() if k in ("reinitialized", "permutation")}
+            raise InvalidValue(f"a trial has no field {sorted(unknown, key=str)[0]!r}", "remove it")
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
         try:
             return cls(**{**values, **lists})
         except TypeError as error:
             raise InvalidValue(f"a trial cannot be built ({error})", "give every required field") from error
+
+
+def _whole(value: object, least: int) -> bool:
+    """Whether it is a whole number from ``least`` to the largest that a table holds."""
+    return type(value) is int and least <= value < 2**63
+
+
+def _whole_numbers(values: object) -> bool:
+    return isinstance(values, tuple) and len(values) <= MOST_LAYERS and all(type(i) is int for i in values)
 
 
 def _number(value: object, most: float) -> bool:
@@ -192,7 +211,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
             run = range(int(first), int(last if dash else first) + 1)
-            if not run or run[-1] >= 10_000:
+            if not run or run[-1] >= MOST_LAYERS:
                 raise ValueError
             layers.extend(run)
     except ValueError:

@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from companion import tasks
+from companion.errors import InvalidValue
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
@@ -31,6 +32,8 @@ def scores(
     settings: Settings, rates: Sequence[float], *, workers: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
     """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows."""
+    if workers is not None and workers < 1:
+        raise InvalidValue(f"{workers} workers cannot run anything", "give a whole number from 1 up")
     settings = dataclasses.replace(settings, seeds=SEEDS)
     trials = [
         trial

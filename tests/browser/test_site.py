@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import html.parser
 import http.server
+import os
+import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -236,3 +238,16 @@ def test_pages_opened_as_files_draw_too(visit, site):
     page = visit(f"file://{site}/{CHARTS}")
     assert page.draw_all() > 0
     assert [c for c in page.complaints if "foreign" in c or "chart" in c] == []
+
+
+def test_the_site_carries_nothing_of_the_machine(site):
+    """No file of the site, notebooks and scripts' data included, has a place or a secret of whoever built it."""
+    places = re.compile(r"(?<![\w.~$}/])/(?:home|Users|root|tmp|work|mnt|private|var/folders)/[\w.-]+")
+    secret = {v for k, v in os.environ.items() if len(v) > 12 and re.search("TOKEN|KEY|SECRET|PASS", k)}
+    secret |= {str(ROOT), str(site.parent), str(Path.home() / "x")[:-2]} - {"/root"}
+    found = {}
+    for path in (p for p in site.rglob("*") if p.suffix in (".html", ".ipynb", ".md", ".json", ".csv", ".txt")):
+        text = path.read_text(errors="replace")
+        if bad := [*places.findall(text), *(value for value in secret if value in text)]:
+            found[str(path.relative_to(site))] = bad[:3]
+    assert found == {}

@@ -1,0 +1,138 @@
+"""Trials that hang, fill the memory, raise or lose their process: noted with the cause, tried again at most twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import faulty
+import pytest
+from conftest import some_trial
+
+from companion import executors, sweep
+from companion.errors import InvalidValue, WorkersLost
+from companion.store import Claims, Store
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_dies_or_fills_the_memory_fails_alone(store, monkeypatch):
+    monkeypatch.setattr(sweep, "work", faulty.instant)
+    bad = {seed: some_trial(seed=seed) for seed in (faulty.HANGS, faulty.IS_KILLED, faulty.FILLS_MEMORY, faulty.RAISES)}
+    good = [some_trial(seed=s) for s in range(20)]
+    with pytest.warns(sweep.TrialsFailed, match="4 of 24 trials failed 3 times"):
+        report = sweep.run([*bad.values(), *good], store, workers=2, time_limit=3, progress=False)
+    assert (report.ran, report.reused, report.failed, report.skipped) == (20, 0, 4, 0)
+    assert all(store.get(trial).outcome["score"] == trial.seed / 1000 for trial in good)
+    causes = {seed: store.failure(trial) for seed, trial in bad.items()}
+    assert {noted["attempts"] for noted in causes.values()} == {3}
+    assert causes[faulty.HANGS]["cause"] == "it took longer than the time limit of 3 seconds"
+    assert causes[faulty.IS_KILLED]["cause"] == "its process was killed by SIGKILL, as happens when memory runs out"
+    assert causes[faulty.FILLS_MEMORY]["cause"].startswith("MemoryError")
+    assert causes[faulty.RAISES]["cause"] == "RuntimeError: a bug of two lines"
+    monkeypatch.setattr(sweep, "work", faulty.killed)  # would fail if called
+    with pytest.warns(sweep.TrialsFailed, match="4 of 24 trials were left alone"):
+        again = sweep.run([*bad.values(), *good], store, workers=2, progress=False)
+    assert (again.ran, again.reused, again.failed, again.skipped) == (0, 20, 4, 4)
+
+
+@pytest.mark.slow
+def test_workers_that_keep_dying_stop_the_sweep(store, monkeypatch):
+    monkeypatch.setattr(sweep, "work", faulty.killed)
+    monkeypatch.setattr(executors, "LOST_IN_A_ROW", 2)
+    with pytest.raises(WorkersLost, match="2 worker processes died one after another, .*SIGKILL.*; free some memory"):
+        sweep.run([some_trial(seed=s) for s in range(9)], store, workers=1, progress=False)
+    assert list(store) == []
+
+
+# --- the queue, without processes -----------------------------------------------------------------------------------
+
+
+def queue_of(groups, store):
+    store.check_writable()
+    return sweep._Queue(groups, store)
+
+
+def test_what_a_failed_group_left_undone_is_tried_again_one_by_one(store):
+    trials = [some_trial(seed=s) for s in range(3)]
+    with queue_of([trials], store) as queue:
+        group = queue.take()
+        queue.store(faulty.result(group[0]))
+        queue.done(group, "broke")
+        assert [store.attempts(t) for t in trials] == [0, 1, 1]
+        second = queue.take()
+        assert second == [trials[1]]
+        queue.store(faulty.result(trials[1]))
+        queue.done(second, "")
+        assert store.failure(trials[1]) is None
+        for _ in range(2):
+            last = queue.take()
+            assert last == [trials[2]]
+            queue.done(last, "broke again")
+        assert not queue
+        assert (queue.ran, queue.failures) == (2, ["broke again"])
+
+
+def test_a_trial_that_another_sweep_has_stored_meanwhile_is_not_run(store):
+    trials = [some_trial(seed=s) for s in range(2)]
+    with queue_of([[t] for t in trials], store) as queue:
+        store.put(faulty.result(trials[0]))
+        assert queue.take() == [trials[1]]
+        assert (queue.by_others, queue.finished) == (1, 1)
+
+
+def test_a_claim_ends_with_the_process_that_made_it(store):
+    store.check_writable()
+    trial, (heard, told) = some_trial(), os.pipe()
+    child = os.fork()
+    if not child:  # claim, say so, and wait to be killed
+        Claims(store.folder).take(trial)
+        mine = Claims(store.folder)
+        mine.take(trial)
+        os.write(told, b".")
+        signal.pause()
+    os.read(heard, 1)
+    claims = Claims(store.folder)
+    assert not claims.take(trial)
+    assert claims.take(some_trial(seed=1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert claims.take(trial)
+    claims.close()
+
+
+def test_where_nothing_can_be_locked_every_claim_is_granted(tmp_path):
+    claims = Claims(tmp_path / "nowhere")
+    assert claims.take(some_trial())
+    claims.release(some_trial())
+    claims.close()
+
+
+# --- how many workers, and on what ----------------------------------------------------------------------------------
+
+
+def test_one_worker_per_core_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5})
+    assert executors.slots(None) == [None] * 3
+    assert executors.slots(2) == [None] * 2
+
+
+def test_one_worker_per_gpu_or_as_many_as_asked_for(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert executors.slots(None) == ["0", "1"]
+    assert executors.slots(3) == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")  # as a batch system hands them out
+    assert executors.slots(None) == ["4", "GPU-7"]
+
+
+def test_the_executor_and_time_limit_of_a_sweep_are_checked_first(store, monkeypatch):
+    monkeypatch.setenv("COMPANION_TIME_LIMIT", "a while")
+    with pytest.raises(InvalidValue, match="the time limit 'a while' is not possible; give a number of hours"):
+        sweep.run([some_trial()], store)
+    assert not store.folder.exists()
