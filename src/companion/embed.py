@@ -27,16 +27,22 @@ def show(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFram
     built (``COMPANION_BOOK=1``) the page's own script draws the chart; a live notebook, which has no such script, is
     shown the chart with its libraries inside.
     """
-    spec = chart.to_dict()
     if os.environ.get("COMPANION_BOOK") != "1":
+        spec = chart.to_dict()
         display(HTML(_standalone(spec, f"chart-{name}")))
         return HTML(_figure(name, "", caption, rows))
+    return HTML(on_page(chart, name=name, caption=caption, rows=rows))
+
+
+def on_page(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFrame) -> str:
+    """The figure as a page of the book holds it, for its own script to draw; without a blank line, as Markdown asks."""
+    spec = chart.to_dict()
     label = html.escape(spec["description"], quote=True)
     drawing = (
         f'<div class="companion-chart" role="group" aria-label="{label}">'
         f'<script type="application/vnd.vegalite.v6+json">{_json_for_html(spec)}</script></div>'
     )
-    return HTML(_figure(name, drawing, caption, rows))
+    return _figure(name, drawing, caption, rows)
 
 
 def _standalone(spec: dict, element: str) -> str:
