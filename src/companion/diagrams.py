@@ -18,8 +18,8 @@ WORDS = {
     "frozen": "pretrained and frozen",
     "unused": "not used",
 }
-LEFT, BOX, GAP, LEGEND, FOOT = 44, 15, 3, 24, 34  # pixels of the drawing, which is about as wide as a phone
-COLUMNS = {"narrow": 20, "wide": 40}
+LEFT, BOX, GAP, LEGEND, FOOT = 52, 15, 3, 24, 34  # pixels of the drawing, which is about as wide as a phone
+COLUMNS = {"narrow": 20, "wide": 42}
 ZOOM = 1.45  # how much larger than on a phone it may be drawn
 
 
@@ -129,7 +129,7 @@ def anatomy(tokens: Sequence[str], layers: int, width: int, *, name: str) -> str
     """
     parts = [
         _text(80, 302, "tokens"),
-        *(_token(4 + i * 152 / len(tokens), 152 / len(tokens), token) for i, token in enumerate(tokens)),
+        *_tokens(tokens),
         _labelled(4, 236, "embeddings", "pretrained"),
         *(_labelled(4, y, text, "redrawn") for y, text in ((204, "layer 1"), (178, "layer 2"))),
         _text(80, 170, "⋮", size=14),
@@ -149,7 +149,7 @@ def anatomy(tokens: Sequence[str], layers: int, width: int, *, name: str) -> str
             for y, text in ((218, "attention"), (168, "add, LayerNorm"), (118, "feed-forward"), (68, "add, LayerNorm"))
         ),
         *(_arrow(261, y, 261, y - 28) for y in (218, 168, 118)),
-        _key(190, 268, "pretrained", "pretrained, never redrawn"),
+        _key(190, 268, "pretrained", "always pretrained"),
         _key(190, 284, "redrawn", "pretrained or redrawn"),
         _key(190, 300, "new", "new in every trial"),
     ]
@@ -175,6 +175,13 @@ def _labelled(x: float, y: float, text: str, kind: str, wide: float = 152) -> st
     if kind == "new":
         box = box.replace(f'stroke="{PRETRAINED}"', 'stroke="currentColor"')
     return box + _text(x + wide / 2, y + 15, text, color=color)
+
+
+def _tokens(tokens: Sequence[str]) -> list[str]:
+    """A row of tokens as wide as the boxes above it, each as wide as its text asks."""
+    shares = [len(token) + 3 for token in tokens]
+    starts = [4 + 152 * sum(shares[:i]) / sum(shares) for i in range(len(tokens) + 1)]
+    return [_token(x, after - x, t) for x, after, t in zip(starts, starts[1:], tokens, strict=False)]
 
 
 def _token(x: float, wide: float, token: str) -> str:

@@ -130,6 +130,7 @@ CENTRAL = "pocket"  # the profile with several train sizes and probes
 def central_result() -> str:
     """The paper's central question as one picture: what layers are worth, by data, beside what probes read off them."""
     trials = table.published(CENTRAL)
+    trials = comparisons.distinct(trials[trials["experiment"].isin(["progressive", "data_scaling", "probing"])])
     view = views.transfer_and_probing(trials)
     fewest, most = int(view.means["n"].min()), int(view.means["n"].max())
     caption = (

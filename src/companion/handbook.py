@@ -168,7 +168,7 @@ def models_used() -> str:
     """The named models: where they are looked for, how they are pinned, and under which license they are."""
     from companion import models
 
-    rows = []
+    parts = []
     for name, source in models.NAMED.items():
         places = []
         if source.folder:
@@ -178,18 +178,13 @@ def models_used() -> str:
         if source.hub:
             places.append(f"the hub, `{source.hub}`")
         pin = source.sha256 or (_sha256(source.folder / "model.safetensors") if source.folder else None)
-        pinned = f"SHA-256 `{pin}`" if pin else ""
+        pinned = f"SHA-256 of the weights: `{pin}`" if pin else ""
         if source.revision:
-            pinned += f"{'; ' if pinned else ''}revision `{source.revision}`"
-        rows.append(
-            {
-                "model": f"`{name}`",
-                "looked for in": ", then ".join(places),
-                "pinned by": pinned,
-                "license": MODEL_LICENSES[name],
-            }
+            pinned += f"{chr(10) + '- ' if pinned else ''}revision on the hub: `{source.revision}`"
+        parts.append(
+            f"**`{name}`** is looked for in {', then '.join(places)}. License: {MODEL_LICENSES[name]}.\n\n- {pinned}\n"
         )
-    return markdown(pd.DataFrame(rows))
+    return "\n".join(parts)
 
 
 def _sha256(path: Path) -> str:
@@ -211,7 +206,6 @@ def data_used() -> str:
                 "scored by": METRIC_TITLES[task.metric],
                 "comes from": source,
                 "hash of the published data": known or "none published",
-                "license": "MIT, as the code" if task.generated else "that of its source",
             }
         )
     return markdown(pd.DataFrame(rows)) + f"\nThe hub's GLUE is pinned at revision `{tasks.GLUE_REVISION}`.\n"

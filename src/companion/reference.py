@@ -44,14 +44,17 @@ def _module(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inside = path.parent.name == "pocket"
     name = f"companion.{'pocket.' if inside else ''}{path.stem}"
-    parts = [f"({name.replace('.', '-').replace('_', '-')})=\n### {name}\n\n{_prose(ast.get_docstring(tree))}\n"]
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            parts.append(_documented(node))
-            if isinstance(node, ast.ClassDef):
-                methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
-                parts += [_documented(n, f"{node.name}.") for n in methods if ast.get_docstring(n)]
-    return "\n".join(parts)
+    head = f"({name.replace('.', '-').replace('_', '-')})=\n### {name}\n\n{_prose(ast.get_docstring(tree))}\n"
+    public = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
+    parts = []
+    for node in public:
+        parts.append(_documented(node))
+        if isinstance(node, ast.ClassDef):
+            methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+            parts += [_documented(n, f"{node.name}.") for n in methods if ast.get_docstring(n)]
+    if not public:
+        return head
+    return f"{head}\n::::{{dropdown}} {', '.join(node.name for node in public)}\n{chr(10).join(parts)}\n::::\n"
 
 
 def _documented(node: ast.FunctionDef | ast.ClassDef, owner: str = "") -> str:

@@ -228,6 +228,8 @@ def transfer_and_probing(table: pd.DataFrame, pooling: str = "mean") -> View:
     Fine-tuned models by the described protocol; probes of the largest train size that has any, on real labels.
     """
     tuned = progressive(table[table["protocol"] == "described"], "suffix").trials
+    places = tuned.groupby("train_size")["x"].transform("nunique")
+    tuned = tuned[places >= 3]  # of fewer places there is no curve yet
     probes = _required(table[(table["kind"] == "probe") & (table["pooling"] == pooling) & ~table["control"]], "probing")
     probes = probes[probes["learning_rate"].isna() & (probes["train_size"] == probes["train_size"].max())]
     names = [f"fine-tuned on {size:,}" for size in sorted(tuned["train_size"].unique())]
@@ -240,7 +242,7 @@ def transfer_and_probing(table: pd.DataFrame, pooling: str = "mean") -> View:
     return View(
         pd.concat(lines, ignore_index=True),
         "pretrained layers kept",
-        "training examples",
+        "model, training examples",
         (*names, probe),
         ("task",),
         f"against the number of first layers kept, 0 to {depth}: of models whose layers above them are random before "
