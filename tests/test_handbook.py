@@ -41,9 +41,9 @@ def test_every_parameter_of_every_notebook_is_told():
     assert set(handbook.NOTEBOOK_ORDER) == {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
     wanted = {name for notebook in handbook.NOTEBOOK_ORDER for name in notebooks.parameters(notebook)}
     assert set(told) == wanted
-    assert all(row[3] not in ("", "–") for row in told.values())
-    assert told["seeds"][4] == "all"
-    assert "permutation" in told["permutations"][4]
+    assert all(row[2] not in ("", "–") for row in told.values())
+    assert told["seeds"][3] == "all"
+    assert "permutation" in told["permutations"][3]
 
 
 @needs_pocket

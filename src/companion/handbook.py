@@ -24,8 +24,8 @@ TASK, SIZE = "pocket-cola", 100  # what the mistakes below are made with
 
 
 INFLUENCES = {
-    protocols.REDRAWING: "trials with redrawn layers",
-    protocols.RATES: "trials with another rate for redrawn layers",
+    protocols.REDRAWING: "redrawn layers",
+    protocols.RATES: "other rates on redrawn layers",
     protocols.PROBING: "probes",
 }
 
@@ -68,12 +68,11 @@ def parameters() -> str:
         everywhere = len(by_notebook) == len(NOTEBOOK_ORDER)
         told = Counter(t["help"].strip() for t in by_notebook.values()).most_common(1)[0][0]
         kind = next(iter(by_notebook.values()))["inferred_type_name"].strip()
-        pages = ", ".join(f"[{name}](../notebooks/{name}.ipynb)" for name in by_notebook)
+        pages = ", ".join(f"[{name.replace('_', ' ')}](../notebooks/{name}.ipynb)" for name in by_notebook)
         rows.append(
             {
                 "name": f"`{parameter}`",
-                "type": f"`{kind}`",
-                "default": f"`{defaults.pop()}`" if len(defaults) == 1 else "differs",
+                "default": f"`{defaults.pop()}`" if len(defaults) == 1 else f"differs ({kind})",
                 "meaning": told or "–",
                 "notebooks": "all" if everywhere else pages,
             }
@@ -125,7 +124,7 @@ def costs() -> str:
         rows.append(
             {
                 "profile": f"`{row['profile']}`",
-                "experiment": f"[{row['experiment']}](../notebooks/{row['experiment']}.ipynb)",
+                "experiment": f"[{row['experiment'].replace('_', ' ')}](../notebooks/{row['experiment']}.ipynb)",
                 "trials": f"{len(trials):,}",
                 "seconds each, median": f"{trials['seconds'].median():.1f}",
                 "core-hours": f"{trials['seconds'].sum() / 3600:.2f}",
@@ -151,7 +150,6 @@ def cost_of_a_trial() -> str:
                     "seconds, median": f"{found['seconds'].median():.1f}",
                     "examples per second": f"{found['examples_per_second'].median():,.0f}",
                     "trials": len(found),
-                    "on": ", ".join(sorted(set(found["device"] + ", " + found["processor"]))),
                 }
             )
     return markdown(pd.DataFrame(rows))
