@@ -31,24 +31,20 @@ INFLUENCES = {
 
 
 def protocol_fields() -> str:
-    """Every field of a protocol: what it decides, its value in each named protocol, and which trials it can change."""
+    """Every field of a protocol: what it decides and for which trials, its value in both readings, and other values."""
     rows = []
     for field in fields(protocols.Protocol):
         influence, values = protocols.CHOICES[field.name]
-        named = {name: f"`{_value(getattr(p, field.name))}`" for name, p in protocols.PROTOCOLS.items()}
-        others = [f"`{_value(v)}`" for v in values if f"`{_value(v)}`" not in named.values()]
+        read = {name: _value(getattr(protocols.PROTOCOLS[name], field.name)) for name in ("described", "released")}
+        others = [f"`{_value(value)}`" for value in values if _value(value) not in read.values()]
         rows.append(
             {
                 "field": f"`{field.name}`",
-                "what it decides": protocols.ABOUT[field.name],
-                **{name: named[name] for name in ("described", "released")},
-                "other values": ", ".join(dict.fromkeys([*(named[n] for n in ("normal", "shuffled")), *others])),
-                "matters for": INFLUENCES[influence],
+                "what it decides": f"{protocols.ABOUT[field.name]} *({INFLUENCES[influence]})*",
+                **{name: f"`{value}`" for name, value in read.items()},
+                "or": ", ".join(others) or "–",
             }
         )
-        shown = {rows[-1]["described"], rows[-1]["released"]}
-        left = [v for v in rows[-1]["other values"].split(", ") if v and v not in shown]
-        rows[-1]["other values"] = ", ".join(left) or "–"
     return markdown(pd.DataFrame(rows))
 
 

@@ -232,17 +232,17 @@ def transfer_and_probing(table: pd.DataFrame, pooling: str = "mean") -> View:
     tuned = tuned[places >= 3]  # of fewer places there is no curve yet
     probes = _required(table[(table["kind"] == "probe") & (table["pooling"] == pooling) & ~table["control"]], "probing")
     probes = probes[probes["learning_rate"].isna() & (probes["train_size"] == probes["train_size"].max())]
-    names = [f"fine-tuned on {size:,}" for size in sorted(tuned["train_size"].unique())]
-    probe = f"frozen, probe on {probes['train_size'].max():,}"
+    names = [f"{size:,}" for size in sorted(tuned["train_size"].unique())]
+    probe = f"{probes['train_size'].max():,}, probe"
     lines = [
-        tuned.assign(series=tuned["train_size"].map("fine-tuned on {:,}".format)),
+        tuned.assign(series=tuned["train_size"].map("{:,}".format)),
         probes.assign(x=probes["probe_layer"], series=probe),
     ]
     depth = _depth(table)
     return View(
         pd.concat(lines, ignore_index=True),
         "pretrained layers kept",
-        "model, training examples",
+        "training examples",
         (*names, probe),
         ("task",),
         f"against the number of first layers kept, 0 to {depth}: of models whose layers above them are random before "
