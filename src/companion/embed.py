@@ -34,7 +34,7 @@ def show(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFram
 
 
 def on_page(chart: alt.TopLevelMixin, *, name: str, caption: str, rows: pd.DataFrame) -> str:
-    """The figure as the HTML of a page of the book, whose own script draws the chart (see :func:`show`)."""
+    """The figure as a page of the book holds it, for its own script to draw; without a blank line, as Markdown asks."""
     spec = chart.to_dict()
     label = html.escape(spec["description"], quote=True)
     drawing = (

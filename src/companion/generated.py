@@ -1,4 +1,8 @@
-"""Tables that pages include, made from files of the repository while the book is built: no page holds typed results."""
+"""Parts that pages include, made from files of the repository while the book is built: no page holds typed results.
+
+What the published tables show is made here; what the package tells of itself in :mod:`companion.stacks`,
+:mod:`companion.handbook`, :mod:`companion.lessons` and :mod:`companion.reference`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from scipy import stats as scipy_stats
 
-from companion import claims, coverage, schedule, speed, table
+from companion import (
+    claims,
+    comparisons,
+    coverage,
+    embed,
+    figures,
+    handbook,
+    lessons,
+    pages,
+    reference,
+    schedule,
+    speed,
+    stacks,
+    stats,
+    table,
+    views,
+)
 from companion.coverage import markdown
 from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
@@ -145,6 +166,84 @@ def scaling() -> str:
     return head + markdown(pd.DataFrame(rows))
 
 
+CENTRAL = "pocket"  # the profile with several train sizes and probes
+
+
+def central_result() -> str:
+    """The paper's central question as one picture: what layers are worth, by data, beside what probes read off them."""
+    trials = table.published(CENTRAL)
+    trials = comparisons.distinct(trials[trials["experiment"].isin(["progressive", "data_scaling", "probing"])])
+    view = views.transfer_and_probing(trials)
+    fewest, most = int(view.means["n"].min()), int(view.means["n"].max())
+    caption = (
+        f"{trials['model'].iloc[0]}, published trials. Fine-tuned: the first k pretrained layers are kept, the others "
+        "are random before everything is fine-tuned. Frozen: a probe reads the k-th layer of the intact model. Means "
+        f"of {fewest} to {most} seeds. {pages.INTERVAL}"
+    )
+    return embed.on_page(figures.curves(view), name="central", caption=caption, rows=view.means) + "\n"
+
+
+def central_takeaway() -> str:
+    """What the picture shows, in numbers: the worth of all layers together, by task and size."""
+    return pages.takeaway(table.published(CENTRAL).query("experiment == 'progressive'")).data + "\n"
+
+
+def error_bars() -> str:
+    """What the released error bars cover beside what 95 % takes, by the number of values; computed, not quoted."""
+    rows = []
+    for n in (2, 3, 5, 10, 50):
+        own = stats.RELEASED_MULTIPLIER * ((n - 1) / n) ** 0.5  # in units of the sample deviation over the root of n
+        rows.append(
+            {
+                "runs": n,
+                "released bar, in standard errors": f"{own:.2f}",
+                "needed for 95 %": f"{scipy_stats.t.ppf(0.975, n - 1):.2f}",
+                "what the released bar covers": f"{100 * stats.released_coverage(n):.0f} %",
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def diverged() -> str:
+    """The share of diverged fine-tunings by profile, train size and what was done to the layers, with its interval."""
+    parts = []
+    for name in table.published_profiles():
+        trials = comparisons.distinct(comparisons.plain(table.published(name)))
+        tuned = trials[trials["kind"].isin(["intact", "suffix", "all"])]
+        found = comparisons.diverged_share(tuned, ["train_size", "protocol", "kind"])
+        bounds = zip(found["low"], found["high"], strict=True)
+        rows = {
+            "profile": f"`{name}`",
+            "training examples": found["train_size"].map("{:,}".format),
+            "layers": found["kind"].map({"intact": "intact", "suffix": "upper ones random", "all": "all random"}),
+            "protocol": found["protocol"].where(found["kind"] != "intact", "–"),
+            "diverged": [f"{d} of {n}" for d, n in zip(found["diverged"], found["n"], strict=True)],
+            "share": [f"{100 * share:.0f} %" for share in found["share"]],
+            "95 % interval": [f"{100 * low:.0f} to {100 * high:.0f} %" for low, high in bounds],
+        }
+        parts.append(pd.DataFrame(rows))
+    return markdown(pd.concat(parts))
+
+
+def spread_of_seeds() -> str:
+    """How far scores of trials that differ in nothing but the seed lie apart: intact, and with every layer random."""
+    rows = []
+    for name in table.published_profiles():
+        trials = comparisons.distinct(comparisons.plain(table.published(name)))
+        chosen = trials[trials["kind"].isin(["intact", "all"]) & (trials["protocol"] == "described")]
+        usual = chosen[chosen["epochs"] == chosen.groupby(["task", "train_size"])["epochs"].transform("min")]
+        for key, found in usual.groupby(["task", "metric", "train_size", "kind"], sort=False):
+            if len(found) < stats.FEWEST:
+                continue
+            numbers = found["score"].agg(["min", "mean", "max", "std"])
+            rows.append([f"`{name}`", key[0], METRIC_TITLES[key[1]], f"{key[2]:,}", KINDS[key[3]], len(found)])
+            rows[-1] += [f"{number:.3f}" for number in numbers]
+    names = ["profile", "task", "metric", "training examples", "layers", "seeds", "lowest", "mean", "highest"]
+    return markdown(pd.DataFrame(rows, columns=[*names, "standard deviation"]))
+
+
+KINDS = {"intact": "intact", "all": "all random"}
+
 PARTS: dict[str, Callable[[], str]] = {
     "pocket-examples.md": pocket_examples,
     "pretraining-log.md": pretraining_log,
@@ -160,6 +259,33 @@ PARTS: dict[str, Callable[[], str]] = {
     "speed-machines.md": _speed(speed.where_table),
     "speed-rate.md": lambda: speed.matrix_rate_sentence(speed.load()) + "\n",
     "scaling.md": scaling,
+    "central-result.md": central_result,
+    "central-takeaway.md": central_takeaway,
+    "error-bars.md": error_bars,
+    "diverged.md": diverged,
+    "spread-of-seeds.md": spread_of_seeds,
+    "anatomy.md": stacks.anatomy,
+    "layer-parameters.md": stacks.layer_parameters,
+    "initializers.md": stacks.initializers,
+    "stacks-overview.md": stacks.stacks_overview,
+    "stacks-progressive.md": stacks.stacks_progressive,
+    "stacks-probing.md": stacks.stacks_probing,
+    "stacks-localized.md": stacks.stacks_localized,
+    "stacks-permutation.md": stacks.stacks_permutation,
+    "stacks-single.md": stacks.stacks_single,
+    "protocol-fields.md": handbook.protocol_fields,
+    "parameters.md": handbook.parameters,
+    "profiles.md": handbook.shipped_profiles,
+    "costs.md": handbook.costs,
+    "cost-of-a-trial.md": handbook.cost_of_a_trial,
+    "models-used.md": handbook.models_used,
+    "data-used.md": handbook.data_used,
+    "troubles.md": handbook.troubles,
+    "lessons.md": lessons.lesson_table,
+    "reference.md": reference.reference,
+    "columns.md": reference.columns,
+    "changelog.md": reference.changelog,
+    "bibtex.md": reference.bibtex,
 }
 
 
@@ -168,3 +294,4 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in PARTS.items():
         (folder / name).write_text(part(), encoding="utf-8")
+    (folder / "downloads.md").write_text(reference.downloads(folder / "files"), encoding="utf-8")

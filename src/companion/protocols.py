@@ -29,6 +29,18 @@ CHOICES: dict[str, tuple[str, tuple[object, ...]]] = {
     "probe_reload": (PROBING, (False, True)),
 }
 
+# What each field decides, in a sentence for people; the docstring below says what the values are.
+ABOUT = {
+    "weights": "how the weights of redrawn linear maps are drawn",
+    "biases": "what becomes of their biases",
+    "draws": "whether a layer's new values depend on which other layers are redrawn",
+    "others_rate": "factor on the learning rate of everything that is not redrawn",
+    "last_layer_learns": "whether the last layer is in the optimizer at all",
+    "probe": "what reads the frozen layers",
+    "probe_dropout": "whether dropout stays active in the frozen layers while the probe trains",
+    "probe_reload": "whether the probe is scored on a model of full depth whose upper layers are freshly random",
+}
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -58,7 +58,8 @@ class View:
     @property
     def redrawn(self) -> dict[int, tuple[int, ...]]:
         """The redrawn layers (0-based) at each x, read off the first line's trials."""
-        rows = self.trials[self.trials["series"].isin(self.members)].sort_values("series", key=self._rank)
+        tuned = self.trials[self.trials["kind"] != "probe"]  # a probe redraws nothing, and leaves out what is above it
+        rows = tuned[tuned["series"].isin(self.members)].sort_values("series", key=self._rank)
         first = rows.drop_duplicates("x").sort_values("x")
         layers = [parse_layers(which) if which else () for which in first["reinitialized"]]
         return dict(zip(first["x"].astype(int), layers, strict=True))
@@ -219,6 +220,35 @@ def probing(table: pd.DataFrame) -> View:
 def small_data(table: pd.DataFrame) -> View:
     """Every trial at the smallest train size against layers preserved (suffix)."""
     return progressive(table[table["train_size"] == table["train_size"].min()], "suffix")
+
+
+def transfer_and_probing(table: pd.DataFrame, pooling: str = "mean") -> View:
+    """What layers are worth beside what can be read off them: suffix curves by train size, and the probing curve.
+
+    Fine-tuned models by the described protocol; probes of the largest train size that has any, on real labels.
+    """
+    tuned = progressive(table[table["protocol"] == "described"], "suffix").trials
+    places = tuned.groupby("train_size")["x"].transform("nunique")
+    tuned = tuned[places >= 3]  # of fewer places there is no curve yet
+    probes = _required(table[(table["kind"] == "probe") & (table["pooling"] == pooling) & ~table["control"]], "probing")
+    probes = probes[probes["learning_rate"].isna() & (probes["train_size"] == probes["train_size"].max())]
+    names = [f"{size:,}" for size in sorted(tuned["train_size"].unique())]
+    probe = f"{probes['train_size'].max():,}, probe"
+    lines = [
+        tuned.assign(series=tuned["train_size"].map("{:,}".format)),
+        probes.assign(x=probes["probe_layer"], series=probe),
+    ]
+    depth = _depth(table)
+    return View(
+        pd.concat(lines, ignore_index=True),
+        "pretrained layers kept",
+        "training examples",
+        (*names, probe),
+        ("task",),
+        f"against the number of first layers kept, 0 to {depth}: of models whose layers above them are random before "
+        "fine-tuning, one line for each number of training examples, and of a probe of the frozen layers",
+        tuple(range(depth + 1)),
+    )
 
 
 def _required(rows: pd.DataFrame, what: str) -> pd.DataFrame:

@@ -1,0 +1,300 @@
+"""What a reader needs for a rerun, told by the package itself: protocols, parameters, costs, sources, errors. Each
+function returns a part of a page, as Markdown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from companion import coverage, notebooks, profiles, protocols, table, tasks
+from companion.coverage import markdown
+from companion.errors import CompanionError
+from companion.paths import ROOT
+from companion.theme import METRIC_TITLES
+
+TASK, SIZE = "pocket-cola", 100  # what the mistakes below are made with
+
+
+INFLUENCES = {
+    protocols.REDRAWING: "redrawn layers",
+    protocols.RATES: "other rates on redrawn layers",
+    protocols.PROBING: "probes",
+}
+
+
+def protocol_fields() -> str:
+    """Every field of a protocol: what it decides and for which trials, its value in both readings, and other values."""
+    rows = []
+    for field in fields(protocols.Protocol):
+        influence, values = protocols.CHOICES[field.name]
+        read = {name: _value(getattr(protocols.PROTOCOLS[name], field.name)) for name in ("described", "released")}
+        others = [f"`{_value(value)}`" for value in values if _value(value) not in read.values()]
+        rows.append(
+            {
+                "field": f"`{field.name}`",
+                "what it decides": f"{protocols.ABOUT[field.name]} *({INFLUENCES[influence]})*",
+                **{name: f"`{value}`" for name, value in read.items()},
+                "or": ", ".join(others) or "–",
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def parameters() -> str:
+    """Every parameter of every notebook, from the notebooks' own parameters cells."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for name in NOTEBOOK_ORDER:
+        for parameter, told in notebooks.parameters(name).items():
+            found.setdefault(parameter, {})[name] = told
+    rows = []
+    for parameter, by_notebook in found.items():
+        defaults = {told["default"] for told in by_notebook.values()}
+        everywhere = len(by_notebook) == len(NOTEBOOK_ORDER)
+        told = Counter(t["help"].strip() for t in by_notebook.values()).most_common(1)[0][0]
+        kind = next(iter(by_notebook.values()))["inferred_type_name"].strip()
+        pages = ", ".join(f"[{name.replace('_', ' ')}](../notebooks/{name}.ipynb)" for name in by_notebook)
+        rows.append(
+            {
+                "name": f"`{parameter}`",
+                "default": f"`{defaults.pop()}`" if len(defaults) == 1 else f"differs ({kind})",
+                "meaning": told or "–",
+                "notebooks": "all" if everywhere else pages,
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+NOTEBOOK_ORDER = (
+    "progressive",
+    "probing",
+    "data_scaling",
+    "localized",
+    "permutation",
+    "small_data",
+    "single_layer",
+    "learning_rate",
+    "layernorm",
+    "initialization",
+)
+
+
+def shipped_profiles() -> str:
+    """The profiles that ship with the package, in their own words."""
+    rows = []
+    for name in ("pocket-quick", "pocket", "minilm", "paper"):
+        profile = profiles.load(name)
+        shared = next(iter(profile.experiments.values()))
+        rows.append(
+            {
+                "profile": f"`{name}`",
+                "what it is": profile.about,
+                "learning rate": f"{shared['learning_rate']:g}",
+                "batch size": shared["batch_size"],
+                "epochs": shared["epochs"],
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def costs() -> str:
+    """For each profile and experiment: what the published trials took, and what the whole grid would take."""
+    counted = coverage.read()
+    rows = []
+    for _, row in counted.iterrows():
+        trials = table.published_or_empty(row["profile"]).query("experiment == @row['experiment']")
+        if trials.empty:
+            continue
+        mean = trials["seconds"].mean()
+        rows.append(
+            {
+                "profile": f"`{row['profile']}`",
+                "experiment": f"[{row['experiment'].replace('_', ' ')}](../notebooks/{row['experiment']}.ipynb)",
+                "trials": f"{len(trials):,}",
+                "seconds each, median": f"{trials['seconds'].median():.1f}",
+                "core-hours": f"{trials['seconds'].sum() / 3600:.2f}",
+                "whole grid, core-hours": f"{row['planned'] * mean / 3600:.1f}",
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def cost_of_a_trial() -> str:
+    """Seconds and memory of one fine-tuning, by profile, task and train size."""
+    rows = []
+    for name in table.published_profiles():
+        trials = table.published(name).drop_duplicates("trial_id")
+        tuned = trials[trials["kind"] != "probe"]
+        for (task, size), found in tuned.groupby(["task", "train_size"], sort=False):
+            rows.append(
+                {
+                    "profile": f"`{name}`",
+                    "task": task,
+                    "training examples": f"{size:,}",
+                    "steps": f"{found['steps'].median():,.0f}",
+                    "seconds, median": f"{found['seconds'].median():.1f}",
+                    "examples per second": f"{found['examples_per_second'].median():,.0f}",
+                    "trials": len(found),
+                }
+            )
+    return markdown(pd.DataFrame(rows))
+
+
+MODEL_LICENSES = {
+    "pocket-bert": "MIT, as the code",
+    "minilm-l6": "Apache 2.0, as its model card says",
+    "bert-base-uncased": "Apache 2.0, as its model card says",
+}
+
+
+def models_used() -> str:
+    """The named models: where they are looked for, how they are pinned, and under which license they are."""
+    from companion import models
+
+    parts = []
+    for name, source in models.NAMED.items():
+        places = []
+        if source.folder:
+            places.append(f"`{source.folder.relative_to(ROOT)}`, in the repository")
+        if source.package:
+            places.append(f"the package `{source.package}`")
+        if source.hub:
+            places.append(f"the hub, `{source.hub}`")
+        pin = source.sha256 or (_sha256(source.folder / "model.safetensors") if source.folder else None)
+        pinned = f"SHA-256 of the weights: `{pin}`" if pin else ""
+        if source.revision:
+            pinned += f"{chr(10) + '- ' if pinned else ''}revision on the hub: `{source.revision}`"
+        parts.append(
+            f"**`{name}`** is looked for in {', then '.join(places)}. License: {MODEL_LICENSES[name]}.\n\n- {pinned}\n"
+        )
+    return "\n".join(parts)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def data_used() -> str:
+    """The tasks: columns, metric, where they come from, and the hash of the texts the published trials were run on."""
+    published = pd.concat([table.published(name) for name in table.published_profiles()])
+    hashes = published.groupby("task")["data"].unique()
+    rows = []
+    for task in tasks.TASKS.values():
+        source = "generated" if task.generated else f"`{tasks.GLUE_REPOSITORY}`, or a local folder"
+        known = ", ".join(f"`{value}`" for value in hashes.get(task.name, []))
+        rows.append(
+            {
+                "task": f"`{task.name}`",
+                "reads": ", ".join(f"`{text}`" for text in task.texts),
+                "scored by": METRIC_TITLES[task.metric],
+                "comes from": source,
+                "hash of the published data": known or "none published",
+            }
+        )
+    return markdown(pd.DataFrame(rows)) + f"\nThe hub's GLUE is pinned at revision `{tasks.GLUE_REVISION}`.\n"
+
+
+def troubles() -> str:
+    """Real mistakes, made while this page was built, and the sentences they end in."""
+    parts = []
+    for heading, typed, make in _mistakes():
+        try:
+            make()
+        except CompanionError as error:
+            said = f"{'companion' if typed.startswith('companion') else type(error).__name__}: {error}"
+            parts.append(f"### {heading}\n\n```bash\n{typed}\n```\n\n```text\n{said}\n```\n")
+        else:
+            raise AssertionError(f"no error where one is told: {typed}")
+    return "\n".join(parts)
+
+
+def _mistakes() -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """Heading, what one typed, and a call that makes the same mistake."""
+    from companion import models
+    from companion.experiments import Settings, base_trials, plan
+    from companion.store import Store
+    from companion.study import read_parameters
+
+    pocket = profiles.load("pocket").experiments["progressive"]
+    base = {"learning_rate": 1e-4, "batch_size": 8, "epochs": 1, "max_length": 64, "seeds": [0]}
+
+    def settings(**changes: Any) -> Settings:
+        return Settings(**{"model": "pocket-bert", "tasks": [TASK], "train_sizes": [SIZE], **base, **changes})
+
+    trial = "companion trial --model pocket-bert --task pocket-cola --train-size 100"
+    yield (
+        "A model that does not exist",
+        trial.replace("pocket-bert", "pocket-brt"),
+        lambda: models.find("pocket-brt"),
+    )
+    yield (
+        "A task that does not exist",
+        trial.replace("pocket-cola", "mnli"),
+        lambda: tasks.task("mnli"),
+    )
+    yield (
+        "Layers are counted from 0",
+        f"{trial} --reinit 9-12",
+        lambda: replace(next(base_trials(settings())), reinitialized=(9, 10, 11, 12)),
+    )
+    yield (
+        "More training examples than there are",
+        trial.replace("100", "9000"),
+        lambda: next(base_trials(settings(train_sizes=[9000]))),
+    )
+    yield (
+        "A protocol's field misspelt",
+        f"{trial} --reinit 8-11 --protocol described+bias=kept",
+        lambda: protocols.protocol("described+bias=kept"),
+    )
+    yield (
+        "GLUE is not where it was said to be",
+        "companion trial --model minilm-l6 --task cola --train-size 500 --data-dir glue",
+        lambda: tasks.load("cola", Path("glue")),
+    )
+    yield (
+        "A profile that does not exist",
+        "companion run --profile pocket-fast",
+        lambda: profiles.load("pocket-fast"),
+    )
+    yield (
+        "A parameter that does not exist",
+        "companion run progressive -p seed '[0, 1]'",
+        lambda: notebooks.check_parameters("progressive", {"seed": [0, 1]}),
+    )
+    yield (
+        "A parameter of the wrong type",
+        "companion status -p seeds 3",
+        lambda: plan("progressive", {**pocket, "seeds": 3}),
+    )
+    yield (
+        "In a notebook: a parameter nobody knows",
+        'papermill -y "{train_size: [100]}" notebooks/progressive.ipynb out.ipynb',
+        lambda: read_parameters("progressive", {**pocket, "train_size": [100]}),
+    )
+    yield (
+        "Nothing is published under that name",
+        "companion claims --profile paper",
+        lambda: table.published("paper"),
+    )
+
+    def unwritable() -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            try:
+                Store(Path(file.name) / "store").check_writable()
+            except CompanionError as error:
+                problem, _, remedy = str(error).rstrip(".").partition("; ")
+                raise type(error)(problem.replace(file.name, "/mnt/full"), remedy) from None
+
+    yield "A store that cannot be written", f"{trial} --store /mnt/full/store", unwritable
