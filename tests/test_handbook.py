@@ -170,3 +170,15 @@ def test_bibtex_is_that_of_the_citation_file():
     text = reference.bibtex()
     assert "Tamkin, Alex and Singh, Trisha" in text
     assert "10.18653/v1/2020.findings-emnlp.125" in text
+
+
+@needs_notebook_tables
+def test_a_verdict_links_to_a_figure_only_where_its_trials_are_drawn():
+    from companion import claims, generated
+
+    drawn = {name: set(table.published(name)["experiment"]) for name in ("pocket", "minilm")}
+    for claim in claims.CLAIMS:
+        for profile, experiments in drawn.items():
+            if generated._figure_link(claim, profile):
+                assert claim.notebook in experiments
+    assert generated._figure_link(claims.CLAIMS[0], "nobody") == ""

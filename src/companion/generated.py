@@ -122,6 +122,9 @@ def _figure_link(claim: claims.Claim, profile: str) -> str:
     suffix = {"pocket": "", "minilm": "-minilm"}.get(profile)
     if suffix is None:
         return ""
+    shown = table.published_or_empty(profile).query("experiment == @claim.notebook")
+    if shown.query(claims.TRIALS_OF[claim.notebook], engine="python").empty:  # the page has a sentence there instead
+        return ""
     anchor = f"figure-{claim.notebook.replace('_', '-')}{suffix}"
     return f' <a href="../notebooks/{claim.notebook}.html#{anchor}">Figure</a>'
 
