@@ -124,8 +124,9 @@ def downloads(folder: Path) -> str:
 
 
 def changelog() -> str:
-    """CHANGELOG.md without its title."""
-    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2].lstrip()
+    """CHANGELOG.md without its title, and without its links to files that are not pages of the book."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2].lstrip()
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 
 def bibtex() -> str:
