@@ -244,11 +244,14 @@ def probing(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> d
     from benchmarks.as_released import probe_steps
 
     wanted = math.ceil(intact.train_size / intact.batch_size) * arguments["probe_epochs"]
-    with clock(found):
-        sampled = [probe_steps(intact, k, arguments["steps"], data_dir) for k in layers]
+    sampled = [probe_steps(intact, k, arguments["steps"], data_dir) for k in layers]
     estimate = sum(sampled) / arguments["steps"] * wanted
-    measured = {"measured_cpu_seconds": round(sum(sampled), 3), "steps_per_layer": wanted}
-    return {**found, **measured, "cpu_seconds": round(estimate, 1), "extrapolated_from_steps": arguments["steps"]}
+    return {
+        "cpu_seconds": round(estimate, 1),
+        "extrapolated_from_steps": arguments["steps"],
+        "steps_per_layer": wanted,
+        "measured_cpu_seconds": round(sum(sampled), 3),
+    }
 
 
 def sweep(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
