@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ def two_nodes(ray, monkeypatch):
     """A head without cores of its own and two nodes of one core; and a function that kills one of them."""
     from ray.cluster_utils import Cluster
 
+    before = signal.getsignal(signal.SIGTERM)
     there = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [there.add_node(num_cpus=1) for _ in range(2)]
@@ -42,6 +44,7 @@ def two_nodes(ray, monkeypatch):
         with contextlib.suppress(Exception):  # a test that failed may have left it half there
             ray.shutdown()
         there.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray leaves a handler of its own behind
 
 
 def tidy(store: Store):
