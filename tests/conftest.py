@@ -1,8 +1,10 @@
-"""What the tests share: tiny models and data sets made on the spot, an empty store, and no network."""
+"""What the tests share: tiny models and data sets made on the spot, an empty store, no network, and one browser."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
@@ -151,3 +153,29 @@ needs_pocket = pytest.mark.skipif(
 needs_notebook_tables = pytest.mark.skipif(
     not (ROOT / "results" / "minilm.parquet").is_file(), reason="results/minilm.parquet is not there"
 )
+
+
+# --- pages and labs ----------------------------------------------------------------------------------------------
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"no browser on PATH (looked for {', '.join(names)}): run scripts/install-chromium.sh")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
