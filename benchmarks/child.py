@@ -165,7 +165,8 @@ def matrix_rate(arguments: dict[str, Any], variant: str, data_dir: Path | None) 
 def first_step(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
     """Seconds from starting ``companion trial`` to its first training step, in a process of its own."""
     with tempfile.TemporaryDirectory() as store:
-        options = ["--model", arguments["model"], "--task", arguments["task"], "--train-size", "500", "--store", store]
+        options = ["--model", arguments["model"], "--task", arguments["task"], "--store", store]
+        options += ["--train-size", str(arguments["train_size"])]
         options += ["--data-dir", str(data_dir)] if data_dir else []
         command, found = [sys.executable, "-m", "benchmarks.first_step", *options], {}
         for _ in range(2):  # the first run fills the system's file cache

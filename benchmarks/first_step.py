@@ -17,4 +17,4 @@ def reached(*_) -> None:
 
 if __name__ == "__main__":
     finetune.train_epochs = reached
-    cli.main(["trial", *sys.argv[1:]])
+    sys.exit(cli.main(["trial", *sys.argv[1:]]))

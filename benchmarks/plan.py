@@ -39,7 +39,7 @@ class Row:
 def rows(quick: bool) -> list[Row]:
     """Every row, short ones first; with ``quick`` one task for each model, and very little data."""
     found = [Row("machine", "matrix_rate", {"seconds": 0.3 if quick else 2.0})]
-    found += [_start(model) for model in MODELS]
+    found += [_start(model, quick) for model in MODELS]
     found += [_trial(model, task, quick) for model in reversed(MODELS) for task in MODELS[model][: 1 if quick else 3]]
     found += [_profile(model, quick) for model in MODELS]
     found += [_growth(quick), _sweep(quick)]
@@ -64,9 +64,14 @@ def _trial(model: str, task: str, quick: bool) -> Row:
     )
 
 
-def _start(model: str) -> Row:
+def _start(model: str, quick: bool) -> Row:
     task = MODELS[model][0]
-    return Row(f"start/{model}/{task}", "first_step", {"model": model, "task": task}, glue=model == "minilm-l6")
+    return Row(
+        f"start/{model}/{task}",
+        "first_step",
+        {"model": model, "task": task, "train_size": 16 if quick else 500},
+        glue=model == "minilm-l6",
+    )
 
 
 def _profile(model: str, quick: bool) -> Row:
@@ -78,7 +83,7 @@ def _profile(model: str, quick: bool) -> Row:
 
 def _probing(model: str, task: str, quick: bool) -> Row:
     """All layers' probes on the whole training split; the baseline from a number of steps per layer."""
-    arguments = _common(model, task, 64 if quick else 0) | {"probe_epochs": 40, "steps": 2 if quick else 20}
+    arguments = _common(model, task, 40 if quick else 0) | {"probe_epochs": 40, "steps": 2 if quick else 20}
     return Row(f"probing/{model}/{task}", "probing", arguments, (RELEASED, OURS), model == "minilm-l6", once=True)
 
 
