@@ -64,7 +64,7 @@ def finetune(trial: Trial, data_dir: Path | None) -> Done:
     phases = Phases()
     data = tasks.load(trial.task, data_dir)
     folder = models.find(trial.model)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     network = load(folder)
     length = padded_length(trial, network)
     train, dev = (tokenize(tokenizer, data.task, split, length) for split in (data.train, data.dev))
@@ -85,7 +85,12 @@ def finetune(trial: Trial, data_dir: Path | None) -> Done:
 def load(folder: Path) -> BertForSequenceClassification:
     """The pretrained network with a classifier on it, attention computed step by step as in the scripts' day."""
     return BertForSequenceClassification.from_pretrained(
-        folder, num_labels=2, dtype="float32", attn_implementation="eager"
+        folder,
+        num_labels=2,
+        dtype="float32",
+        attn_implementation="eager",
+        use_safetensors=True,
+        trust_remote_code=False,
     )
 
 
@@ -178,7 +183,9 @@ def probe_steps(trial: Trial, layer: int, steps: int, data_dir: Path | None) -> 
     network.bert.encoder.layer = network.bert.encoder.layer[:layer]
     network.bert.requires_grad_(False)
     some = data.train.select(range(min(len(data.train), steps * trial.batch_size)))
-    train = tokenize(AutoTokenizer.from_pretrained(folder), data.task, some, padded_length(trial, network))
+    train = tokenize(
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False), data.task, some, padded_length(trial, network)
+    )
     optimizer = torch.optim.AdamW(network.classifier.parameters(), trial.learning_rate, eps=1e-8, weight_decay=0.0)
     started = cpu_seconds()
     for batch in list(_split(train, trial.batch_size))[:steps]:

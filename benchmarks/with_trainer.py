@@ -23,8 +23,10 @@ def finetune(trial: Trial, data_dir: Path | None) -> Done:
     """Only the trial's examples are tokenized; nothing is logged, saved or evaluated while training."""
     phases = Phases()
     data, folder = tasks.load(trial.task, data_dir), models.find(trial.model)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = BertForSequenceClassification.from_pretrained(folder, num_labels=2, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    network = BertForSequenceClassification.from_pretrained(
+        folder, num_labels=2, dtype="float32", use_safetensors=True, trust_remote_code=False
+    )
     rows = data.train.select(tasks.subset(data, trial.train_size, trial.seed))
     train, dev = (_tokenized(tokenizer, data.task, split, trial, network) for split in (rows, data.dev))
     phases.end("data and tokens")

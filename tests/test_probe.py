@@ -496,22 +496,22 @@ def test_of_a_group_only_what_is_missing_is_run(sweep_over, store, asked, plan_t
     assert asked == []
 
 
-def test_a_group_that_breaks_off_keeps_what_it_stored_and_notes_the_rest_as_failed(
+def test_a_group_that_breaks_off_keeps_what_it_stored_and_the_rest_is_tried_again_alone(
     sweep_over, store, plan_trial, monkeypatch
 ):
     trials, other = [plan_trial(probe_layer=k) for k in range(DEPTH + 1)], plan_trial(probe_layer=1, seed=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(probe, "probe", ending_after(2, RuntimeError("out of luck")))
-        report = sweep_over([*trials, other])
-    assert (report.ran, report.reused, report.failed) == (3, 0, 3)
-    assert report.cause == "RuntimeError: out of luck"
-    assert [store.get(t) is not None for t in (*trials, other)] == [True, True, False, False, False, True]
-    causes = [(store.failure(t) or {}).get("cause") for t in (*trials, other)]
-    assert causes == [None, None, *["RuntimeError: out of luck"] * 3, None]
+    calls, real = [], probe.probe
+    breaking = ending_after(2, RuntimeError("out of luck"))
 
-    again = sweep_over([*trials, other])
-    assert (again.ran, again.reused, again.failed) == (3, 3, 0)
-    assert all(store.failure(trial) is None for trial in trials)
+    def once(group, **options):
+        calls.append(list(group))
+        return (breaking if len(calls) == 1 else real)(group, **options)
+
+    monkeypatch.setattr(probe, "probe", once)
+    report = sweep_over([*trials, other])
+    assert (report.ran, report.reused, report.failed) == (6, 0, 0)
+    assert calls == [trials, [other], *([trial] for trial in trials[2:])]
+    assert all(store.get(trial) and store.failure(trial) is None for trial in (*trials, other))
 
 
 def test_an_interrupted_group_keeps_what_it_stored_and_notes_no_failure(sweep_over, store, plan_trial, monkeypatch):

@@ -18,13 +18,13 @@ class CompanionError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
-LONGEST = 1500  # characters of a sentence; what is beyond lies in the middle, in a value somebody gave
+_LONGEST = 1500  # characters of a sentence; what is beyond lies in the middle, in a value somebody gave
 
 
 def one_line(text: str) -> str:
     """The text with control characters written out, cut in the middle where it is very long."""
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
