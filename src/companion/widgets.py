@@ -176,7 +176,10 @@ class LayerSurgery:
         else:
             trial = self.trial()
             stored = self.store.get(trial) is not None
-            self._say(f"Train will {'show the stored' if stored else 'run the'} trial: {Point(0, trial, 0.0).done}.")
+            self._say(f"Train will {'show the stored' if stored else 'run the'} trial: {self._told(trial)}.")
+
+    def _told(self, trial: Trial) -> str:
+        return f"{trial.task}, {trial.train_size:,} examples, seed {trial.seed}, {Point(0, trial, 0.0).done}"
 
     def _say(self, text: str) -> None:
         self.status.value = f'<div role="status" style="max-width: 34em">{html.escape(text)}</div>'
@@ -188,7 +191,7 @@ class LayerSurgery:
         trial = self.trial()
         self.train.disabled = True
         self.progress.layout.visibility = "visible"
-        self._say(f"Training: {Point(0, trial, 0.0).done} …")
+        self._say(f"Training: {self._told(trial)} …")
         try:
             sweep.set_threads()  # as every other trial, or its score would round differently
             result = sweep.run_trial(trial, self.store, on_step=self._advance)
@@ -204,9 +207,8 @@ class LayerSurgery:
         self.points.append(Point(len(self.points) + 1, trial, result.outcome["score"]))
         self._draw()
         metric = theme.METRIC_TITLES[result.outcome["metric"]]
-        what = f"{trial.task}, {trial.train_size:,} examples, seed {trial.seed}, {self.points[-1].done}"
         self._say(
-            f"Trial {len(self.points)}: {metric} {result.outcome['score']:.3f} ({what}; "
+            f"Trial {len(self.points)}: {metric} {result.outcome['score']:.3f} ({self._told(trial)}; "
             f"{result.outcome['seconds']:.1f} s). {self._beside()}"
         )
 

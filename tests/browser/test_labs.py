@@ -58,7 +58,7 @@ def lab_server(tmp_path) -> Iterator[str]:
 def run_all(page) -> None:
     """Run every cell; again, where JupyterLab was not ready for it (it then does nothing, and says nothing)."""
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-    lab = page.get_by_text("Train will run the trial: every layer pretrained.")
+    lab = page.get_by_text("Train will run the trial: pocket-cola, 500 examples, seed 0, every layer pretrained.")
     for _ in range(4):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
@@ -76,11 +76,12 @@ def test_a_trial_is_trained_from_pressed_layers(browser, lab_server, tmp_path):
 
     page.get_by_role("button", name="layer 12: pretrained").focus()
     page.keyboard.press("Space")
-    page.get_by_text("Train will run the trial: layer 12 random.").wait_for()
+    page.get_by_text("500 examples, seed 0, layer 12 random.").wait_for()
     slider = page.get_by_role("slider").first
     slider.focus()
     for _ in range(3):
         slider.press("ArrowLeft")  # 500, 200, 100, 50 examples
+    page.get_by_text("pocket-cola, 50 examples, seed 0, layer 12 random.").wait_for()
     page.locator("button", has_text=re.compile(r"^\s*Train$")).click()
     told = page.get_by_text(re.compile(r"Trial 1: Matthews correlation -?\d\.\d+ \(pocket-cola, 50 examples"))
     told.wait_for()
