@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +154,11 @@ needs_pocket = pytest.mark.skipif(
 needs_notebook_tables = pytest.mark.skipif(
     not (ROOT / "results" / "minilm.parquet").is_file(), reason="results/minilm.parquet is not there"
 )
+
+
+def heed_interrupts() -> None:
+    """For a child process: heed Ctrl-C, even if whoever runs the tests in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # --- pages and labs ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT, needs_notebook_tables
+from conftest import ROOT, heed_interrupts, needs_notebook_tables
 
 from companion import experiments, notebooks, profiles, table
 from companion.cli import main
@@ -213,7 +213,8 @@ def stored(folder: Path) -> dict[Path, int]:
 def test_companion_run_stopped_in_the_middle_goes_on_where_it_was(number, profile, tmp_path, capfd):
     folder = tmp_path / "store"
     command = [sys.executable, "-m", "companion", "run", "--profile", str(profile), "--store", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, preexec_fn=heed_interrupts)
     try:
         while process.poll() is None and len(stored(folder)) < 2:
             time.sleep(0.01)

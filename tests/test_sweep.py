@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import bert_config, result_of, save_model
+from conftest import bert_config, heed_interrupts, result_of, save_model
 
 from companion import finetune, sweep
 from companion.errors import Interrupted, InvalidValue, StoreUnavailable, UnknownName
@@ -206,6 +206,7 @@ def start(tmp_path, store, tiny_glue):
         process = subprocess.Popen(
             [sys.executable, str(script), str(tmp_path / "what")],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=heed_interrupts,
         )  # fmt: skip
         started.append(process)
         while wait_for and process.poll() is None and len(stored(store)) < wait_for:

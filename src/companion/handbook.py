@@ -295,6 +295,6 @@ def _mistakes() -> Iterator[tuple[str, str, Callable[[], object]]]:
                 Store(Path(file.name) / "store").check_writable()
             except CompanionError as error:
                 problem, _, remedy = str(error).rstrip(".").partition("; ")
-                raise type(error)(problem.replace(file.name, "/mnt/full"), remedy) from None
+                raise type(error)(problem.replace(file.name, "full/disk"), remedy) from None
 
-    yield "A store that cannot be written", f"{trial} --store /mnt/full/store", unwritable
+    yield "A store that cannot be written", f"{trial} --store full/disk/store", unwritable
