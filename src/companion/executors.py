@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
@@ -192,6 +193,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._work, os.getpid(), self._device))
+        resource_tracker.ensure_running()  # starting it later, with the first worker, would unblock the signals
         stopping = {signal.SIGINT, signal.SIGTERM}
         # A blocked signal stays blocked in the new process: stopping is the sweep's to do, which a terminal's Ctrl-C
         # and a batch system's SIGTERM reach as well.
