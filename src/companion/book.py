@@ -15,12 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from companion import embed, generated, notebooks
 from companion.errors import BookBuildFailed
 from companion.paths import BUILD, ROOT
 
 SOURCES = ("_config.yml", "_toc.yml", "book")
 KEPT_TAGS = {"parameters", "hide-input", "remove-input", "remove-cell"}  # cells that say themselves how they are shown
+ROLES = {  # what Sphinx and its theme write → what screen readers need: the sidebar a landmark, the bibliography a list
+    'role="doc-biblioentry"': 'role="listitem"',
+    '<div id="pst-primary-sidebar"': '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"',
+}
 
 
 def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path:
@@ -39,6 +45,7 @@ def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path
     for page in notebooks.execute_all(stored, source / "notebooks", COMPANION_BOOK="1"):
         fold_code(page)
     _run_jupyter_book(source, site)
+    weights(site).to_csv(folder / "page-weights.csv", index=False)
     return site / "index.html"
 
 
@@ -78,6 +85,16 @@ def _without_places(source: str | list[str]) -> str:
     return "".join(line for line in lines if not re.match(r"(store|data_dir) = ", line))
 
 
+def weights(site: Path) -> pd.DataFrame:
+    """Every page of the site with its size in bytes (``page``, ``bytes``), the heaviest first.
+
+    Styles and scripts, which all pages share and a browser loads once, are not in it.
+    """
+    pages = [page for page in site.rglob("*.html") if "_static" not in page.relative_to(site).parts]
+    rows = [{"page": page.relative_to(site).as_posix(), "bytes": page.stat().st_size} for page in pages]
+    return pd.DataFrame(rows).sort_values(["bytes", "page"], ascending=[False, True], ignore_index=True)
+
+
 def _run_jupyter_book(source: Path, site: Path) -> None:
     """Warnings are errors; the site is moved into place only when there was none."""
     # not the script on PATH, which may belong to another environment
@@ -91,6 +108,15 @@ def _run_jupyter_book(source: Path, site: Path) -> None:
             lines = printed.replace(f"{source.resolve()}{os.sep}", "").splitlines()
             said = [line.strip() for line in lines if "WARNING" in line or "ERROR" in line] or lines[-3:]
             raise BookBuildFailed(f"the book did not build: {' | '.join(said[:3])}", "mend the page named there")
+        for page in (output / "html").rglob("*.html"):
+            _mend_roles(page)
         (output / "html").rename(site)
     finally:
         shutil.rmtree(output.parent, ignore_errors=True)
+
+
+def _mend_roles(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for written, needed in ROLES.items():
+        text = text.replace(written, needed)
+    page.write_text(text, encoding="utf-8")

@@ -394,10 +394,13 @@ def _add_book(commands) -> None:
 
 def book(arguments: argparse.Namespace) -> None:
     """Execute every notebook from stored results and build the site."""
-    from companion.book import build
+    from companion.book import build, weights
 
     _, wanted = _planned(arguments, [])
-    print(f"the book is at {build(wanted)}")
+    first = build(wanted)
+    heavy = weights(first.parent)
+    print(f"{len(heavy)} pages; the heaviest is {heavy['page'][0]}, {heavy['bytes'][0] / 1e6:.1f} MB")
+    print(f"the book is at {first}")
 
 
 # --- claims --------------------------------------------------------------------------------------------------------

@@ -78,6 +78,6 @@ def _figure(name: str, drawing: str, caption: str, rows: pd.DataFrame) -> str:
         f"<figcaption>{html.escape(caption)} "
         f'<a download="{name}.csv" href="data:text/csv;base64,{data}">Download the rows (CSV)</a></figcaption>'
         f"<details><summary>The same as a table ({len(rows):,} rows)</summary>"
-        f'<div class="companion-rows" tabindex="0" role="region" aria-label="Rows of the figure">{twin}</div>'
+        f'<div class="companion-rows" tabindex="0" role="group" aria-label="Rows of the figure">{twin}</div>'
         f"</details></figure>"
     )

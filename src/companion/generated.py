@@ -26,6 +26,7 @@ from companion import (
     speed,
     stacks,
     stats,
+    surgery,
     table,
     views,
 )
@@ -191,6 +192,23 @@ def central_takeaway() -> str:
     return pages.takeaway(table.published(CENTRAL).query("experiment == 'progressive'")).data + "\n"
 
 
+def layer_surgery(profile: str, width: int) -> Callable[[], str]:
+    """The picture of :mod:`companion.surgery` for a published profile, with blocks of ``width``."""
+
+    def made() -> str:
+        trials = table.published(profile)
+        found, depth = surgery.scores(trials, width), int(trials["layers"].max())
+        caption = (
+            f"{trials['model'].iloc[0]}, published trials of profile {profile}, described protocol: a point for every "
+            "change of the layers, the mean of its seeds; the line joins those with the last layers random. The "
+            "diamond is the change that is chosen, with its 95 % Student-t interval (from three seeds up). Dev split."
+        )
+        drawn = surgery.chart(found, depth, width)
+        return embed.on_page(drawn, name=f"surgery-{profile}", caption=caption, rows=found) + "\n"
+
+    return made
+
+
 def error_bars() -> str:
     """What the released error bars cover beside what 95 % takes, by the number of values; computed, not quoted."""
     rows = []
@@ -264,6 +282,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "scaling.md": scaling,
     "central-result.md": central_result,
     "central-takeaway.md": central_takeaway,
+    "surgery-pocket.md": layer_surgery("pocket", 3),
+    "surgery-minilm.md": layer_surgery("minilm", 2),
     "error-bars.md": error_bars,
     "diverged.md": diverged,
     "spread-of-seeds.md": spread_of_seeds,

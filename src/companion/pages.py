@@ -186,7 +186,7 @@ def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_tit
 def rows_table(rows: pd.DataFrame, label: str) -> str:
     """A table that scrolls by itself where the page is narrow; ``label`` names it for screen readers."""
     drawn = rows.to_html(index=False, border=0, justify="left", na_rep="")
-    return f'<div class="companion-rows" tabindex="0" role="region" aria-label="{label}">{drawn}</div>'
+    return f'<div class="companion-rows" tabindex="0" role="group" aria-label="{label}">{drawn}</div>'
 
 
 def probe_gains(trials: pd.DataFrame) -> HTML:

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 
 from companion import book, profiles
 from companion.paths import ROOT
@@ -25,6 +27,7 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 PAGES = ["search.html", *(f"{name}.html" for name in NAMES)]
 CHARTS = "notebooks/progressive.html"
+LABS = "book/labs.html"
 DESKTOP, PHONE = (1280, 900), (390, 800)
 DRAWN = ".companion-chart[data-drawn-width] svg.marks"
 
@@ -107,6 +110,11 @@ class Visit:
             charts.nth(i).locator("svg .mark-symbol path, svg .mark-line path").first.wait_for(state="attached")
         return charts.count()
 
+    def axe(self) -> list[str]:
+        """What axe-core finds wrong on the page as it now is: rule, element, and what to do."""
+        violations = Axe().run(self.page).response["violations"]
+        return [f"{v['id']}: {n['html'][:120]} | {n.get('failureSummary', '')}" for v in violations for n in v["nodes"]]
+
 
 @pytest.fixture
 def visit(browser):
@@ -129,12 +137,13 @@ def visit(browser):
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")])
 def test_page_is_whole(visit, address, name, size, scheme):
-    """No complaint in the console, no other host asked, every chart drawn, nothing wider than the window."""
+    """No complaint in the console or of axe, no other host asked, every chart drawn, nothing wider than the window."""
     page = visit(f"{address}/{name}", size=size, scheme=scheme)
     charts = page.draw_all()
-    assert (charts > 0) == (name.startswith("notebooks/") or name == f"{TOC['root']}.html")
-    assert page.complaints == []
+    assert (charts > 0) == (name.startswith("notebooks/") or name in (f"{TOC['root']}.html", LABS))
     assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.axe() == []
+    assert page.complaints == []
 
 
 def test_first_page_leads_to_the_landing_page(visit, address):
@@ -177,6 +186,25 @@ def test_task_dropdown_changes_lines_and_metric(visit, address):
     menu(page, "task").select_option(label="pocket-qnli")
     assert title(page) == "accuracy"
     assert lines(page) != cola
+
+
+def test_layer_surgery_page_shows_the_chosen_model(visit, address):
+    """The slider, by keyboard, makes one more layer random; a permutation moves their numbers; the score is said."""
+    page = visit(f"{address}/{LABS}").page
+    chart = first_chart(page)
+
+    def pretrained() -> list[str]:
+        return [text for text in chart.locator(".mark-text text").all_text_contents() if text]
+
+    assert pretrained() == [str(i) for i in range(1, 9)]
+    before = chart.locator(".role-title-text").first.text_content()
+    chart.get_by_role("slider", name="n").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert pretrained() == ["1", "2", "3", "4"]
+    assert "layers 5-12 random" in chart.locator(".role-title-text").first.text_content() != before
+    menu(page, "operation").select_option(label="layers permuted, permutation n")
+    assert sorted(map(int, pretrained())) == list(range(1, 13)) != list(map(int, pretrained()))
 
 
 def test_size_dropdown_leaves_one_line_and_checkbox_hides_trials(visit, address):
@@ -232,6 +260,25 @@ def test_rows_can_be_downloaded(visit, address):
     lines = Path(download.value.path()).read_text().splitlines()
     assert lines[0].startswith("model,layers,task,metric,protocol,series,x,n,mean,low,high")
     assert len(lines) > 1
+
+
+def test_tables_of_figures_and_folded_parts_are_accessible_when_open(visit, address):
+    page = visit(f"{address}/{CHARTS}")
+    page.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    page.draw_all()
+    assert page.axe() == []
+
+
+def test_search_finds_the_text_of_a_notebook(visit, address):
+    page = visit(f"{address}/search.html?q=reinitialization+suffix").page
+    page.locator("#search-results a[href*='notebooks/progressive.html']").first.wait_for()
+
+
+def test_page_weights_are_listed_and_small(site):
+    listed = pd.read_csv(site.parent / "page-weights.csv").set_index("page")["bytes"]
+    assert set(PAGES) <= set(listed.index)
+    assert all((site / page).stat().st_size == size for page, size in listed.items())
+    assert listed.max() < 3_000_000  # a page loads in seconds over a slow connection
 
 
 def test_pages_opened_as_files_draw_too(visit, site):
