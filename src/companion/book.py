@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from companion import embed, generated, notebooks
-from companion.errors import BookBuildFailed
+from companion.errors import BookBuildFailed, InvalidValue
 from companion.paths import BUILD, ROOT
 
 SOURCES = ("_config.yml", "_toc.yml", "book")
@@ -29,17 +30,19 @@ ROLES = {  # what Sphinx and its theme write → what screen readers need: the s
 }
 
 
-def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path:
+def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD, repository: str | None = None) -> Path:
     """Build the book in ``folder`` and return its first page, ``html/index.html``.
 
-    ``wanted`` maps a notebook's name to its parameters; each is executed with ``rerun=False``. Raises
-    :class:`NotebookFailed` or :class:`BookBuildFailed`; no site is left behind then, not even an older one, so what is
-    there is always whole and made from the stored results of today.
+    ``wanted`` maps a notebook's name to its parameters; each is executed with ``rerun=False``. ``repository`` is the
+    address on GitHub that pages then link to: their source, and their notebook on Binder. Raises
+    :class:`NotebookFailed`, :class:`BookBuildFailed`, or :class:`InvalidValue` for another kind of address; no site is
+    left behind by a failed build, not even an older one: what is there is whole, and made from today's stored results.
     """
+    links = links_to(repository) if repository else {}
     site, source = folder / "html", folder / "src"
     for old in (site, source):
         shutil.rmtree(old, ignore_errors=True)
-    stage(source)
+    stage(source, links)
     stored = {name: {**parameters, "rerun": False} for name, parameters in wanted.items()}
     # figures are then written for a page, not for a live notebook
     for page in notebooks.execute_all(stored, source / "notebooks", COMPANION_BOOK="1"):
@@ -49,12 +52,33 @@ def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD) -> Path
     return site / "index.html"
 
 
-def stage(source: Path) -> None:
-    """Copy what the book is written in to ``source`` and put the browser's chart library beside it."""
+def links_to(repository: str) -> dict[str, Any]:
+    """Settings of Jupyter Book that link its pages to a repository on GitHub; raises :class:`InvalidValue`."""
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository):
+        raise InvalidValue(
+            f"{repository!r} is not the address of a repository", "write it as https://github.com/OWNER/NAME"
+        )
+    return {
+        "repository": {"url": repository, "branch": "main"},
+        "launch_buttons": {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"},
+        "html": {"use_repository_button": True, "use_issues_button": True},
+    }
+
+
+def stage(source: Path, links: Mapping[str, Any] | None = None) -> None:
+    """Copy what the book is written in to ``source`` and put the browser's chart library beside it.
+
+    ``links`` are settings added to those of ``_config.yml`` (see :func:`links_to`).
+    """
     source.mkdir(parents=True)
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
+    if links:
+        settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+        for name, value in links.items():
+            settings[name] = {**settings.get(name, {}), **value}
+        (source / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     generated.write(source / "book" / "_generated")
     vendor = source / "book" / "_vendor"
     vendor.mkdir()

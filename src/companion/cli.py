@@ -389,7 +389,9 @@ def _export(whole, out: str | None) -> None:
 
 
 def _add_book(commands) -> None:
-    _profile_options(_command(commands, "book", book, "build the book from stored results only"))
+    parser = _command(commands, "book", book, "build the book from stored results only")
+    parser.add_argument("--repository", metavar="URL", help="pages link to it: https://github.com/OWNER/NAME")
+    _profile_options(parser)
 
 
 def book(arguments: argparse.Namespace) -> None:
@@ -397,7 +399,7 @@ def book(arguments: argparse.Namespace) -> None:
     from companion.book import build, weights
 
     _, wanted = _planned(arguments, [])
-    first = build(wanted)
+    first = build(wanted, repository=arguments.repository)
     heavy = weights(first.parent)
     print(f"{len(heavy)} pages; the heaviest is {heavy['page'][0]}, {heavy['bytes'][0] / 1e6:.1f} MB")
     print(f"the book is at {first}")

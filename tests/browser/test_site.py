@@ -28,6 +28,7 @@ NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in 
 PAGES = ["search.html", *(f"{name}.html" for name in NAMES)]
 CHARTS = "notebooks/progressive.html"
 LABS = "book/labs.html"
+REPOSITORY = "https://github.com/someone/companion"
 DESKTOP, PHONE = (1280, 900), (390, 800)
 DRAWN = ".companion-chart[data-drawn-width] svg.marks"
 
@@ -38,7 +39,7 @@ def site(browser, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("book")
     experiments = profiles.load("pocket-quick").experiments
     wanted = {name: {**parameters, "store": str(folder / "store")} for name, parameters in experiments.items()}
-    return book.build(wanted, folder / "_build").parent
+    return book.build(wanted, folder / "_build", repository=REPOSITORY).parent
 
 
 class Links(html.parser.HTMLParser):
@@ -251,6 +252,15 @@ def test_charts_and_choices_have_names(visit, address):
     assert all(len(name) > 40 for name in names)
     menus = page.locator(".companion-drawing summary")
     assert all(menus.nth(i).get_attribute("aria-label") for i in range(menus.count()))
+
+
+def test_a_notebook_page_offers_its_notebook_and_print_and_binder(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    files = page.locator("a[download], a[href$='.ipynb']").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert any(name.endswith("notebooks/progressive.ipynb") for name in files)
+    assert page.locator(".btn-download-pdf-button").count() == 1
+    binder = "https://mybinder.org/v2/gh/someone/companion/main?urlpath=lab/tree/notebooks/progressive.ipynb"
+    assert page.locator(f"a[href='{binder}']").count() == 1
 
 
 def test_rows_can_be_downloaded(visit, address):
