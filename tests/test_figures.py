@@ -116,7 +116,7 @@ def test_dropdowns_offer_what_the_table_has(table):
     assert offered["task"] == ["pocket-cola", "pocket-qnli"]
     assert "shown" not in offered  # one line: nothing to choose
     assert offered["protocol"] == ["described", "released"]
-    assert "hide_trials" in offered
+    assert "seeds_below" in offered
 
 
 def test_axis_follows_the_metric_of_the_task(table):

@@ -15,6 +15,7 @@ from companion.views import View
 
 THIS_RUN = "this run"
 EVERY = "all"
+SHOWN = "datum.seed < seeds_below"  # of single trials; means and intervals are always those of all
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
 MENUS = {"task": "task", "train_size": "training examples", "protocol": "protocol", "epochs": "epochs"}
 
@@ -65,8 +66,9 @@ def _controls(view: View, trials: pd.DataFrame) -> list[alt.Parameter]:
     if len(view.members) > 1:
         bind = alt.binding_select(options=[EVERY, *view.members], name=f"{view.series_title} ")
         found.append(alt.param(name="shown", value=EVERY, bind=bind))
-    hide = alt.binding_checkbox(name="hide single trials ")
-    return [*found, alt.param(name="hide_trials", value=False, bind=hide)]
+    every = int(trials["seed"].max()) + 1
+    bind = alt.binding_range(min=0, max=every, step=1, name="single trials of seeds below ")
+    return [*found, alt.param(name="seeds_below", value=every, bind=bind)]
 
 
 def _chosen(view: View, rows: pd.DataFrame) -> alt.Chart:
@@ -111,22 +113,21 @@ def _drawn(view: View, trials: pd.DataFrame) -> pd.DataFrame:
 
 def _trial_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
     rows = _drawn(view, view.trials.loc[~view.trials["diverged"]])
-    mark = _chosen(view, rows).transform_filter("!hide_trials").mark_circle(size=16, opacity=0.5, aria=False)
+    mark = _chosen(view, rows).transform_filter(SHOWN).mark_circle(size=16, opacity=0.5, aria=False)
     return mark.encode(x=x, y=y, color=_series_channels(view)[0], tooltip=_trial_tooltip(view))
 
 
 def _diverged_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
     rows = _drawn(view, view.trials.loc[view.trials["diverged"]])
-    crosses = _chosen(view, rows).transform_filter("!hide_trials")
+    crosses = _chosen(view, rows).transform_filter(SHOWN)
     mark = crosses.mark_point(filled=False, shape=theme.CROSS, size=45, strokeWidth=1.5, opacity=1, aria=False)
     return mark.encode(x=x, y=y, color=_series_channels(view)[0], tooltip=_trial_tooltip(view))
 
 
 def _this_run_layer(view: View, fresh: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
     """Rings around this run's trials; the stroke channel carries their legend entry."""
-    rings = _chosen(view, _drawn(view, fresh).assign(source=THIS_RUN)).mark_point(
-        filled=False, shape="circle", size=110, strokeWidth=2, opacity=1, aria=False
-    )
+    rows = _chosen(view, _drawn(view, fresh).assign(source=THIS_RUN)).transform_filter(SHOWN)
+    rings = rows.mark_point(filled=False, shape="circle", size=110, strokeWidth=2, opacity=1, aria=False)
     legend = alt.Legend(title=None, symbolType="circle")
     scale = alt.Scale(domain=[THIS_RUN], range=[theme.THIS_RUN])
     stroke = alt.Stroke("source:N", scale=scale, legend=legend)

@@ -208,7 +208,7 @@ def test_layer_surgery_page_shows_the_chosen_model(visit, address):
     assert sorted(map(int, pretrained())) == list(range(1, 13)) != list(map(int, pretrained()))
 
 
-def test_size_dropdown_leaves_one_line_and_checkbox_hides_trials(visit, address):
+def test_size_dropdown_leaves_one_line_and_slider_hides_trials(visit, address):
     page = visit(f"{address}/{CHARTS}").page
     everything = len(lines(page))
     sizes = menu(page, "training examples")
@@ -217,8 +217,12 @@ def test_size_dropdown_leaves_one_line_and_checkbox_hides_trials(visit, address)
     assert len(lines(page)) == 1
     marks = first_chart(page).locator(".mark-symbol path")
     dots = marks.count()
-    first_chart(page).get_by_role("checkbox", name="hide single trials").check()
-    assert marks.count() < dots
+    first_chart(page).get_by_role("slider", name="single trials of seeds below").focus()
+    page.keyboard.press("Home")
+    means = marks.count()
+    assert means < dots
+    page.keyboard.press("ArrowRight")
+    assert means < marks.count() < dots
 
 
 def test_dropdown_works_by_keyboard(visit, address):
