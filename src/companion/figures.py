@@ -218,10 +218,12 @@ def _describe(view: View, fresh: int) -> str:
     text = (
         f"{'Line chart' if view.ordered else 'Points'} of the score {view.text} ({', '.join(view.members)}), for the "
         f"tasks {', '.join(view.trials['task'].unique())}; {'bands' if view.ordered else 'bars'} are 95 percent "
-        f"intervals, dots are single trials."
+        f"intervals, dots are single trials{', crosses diverged ones' if view.trials['diverged'].any() else ''}."
     )
     if not view.reference.empty:
         text += " A dashed horizontal line is the intact model."
+    if view.strip:
+        text += " Squares below the axis show which layers are pretrained and which random."
     return text + (" Rings are trials of this run." if fresh else "")
 
 

@@ -180,9 +180,10 @@ def central_result() -> str:
     view = views.transfer_and_probing(trials)
     fewest, most = int(view.means["n"].min()), int(view.means["n"].max())
     caption = (
-        f"{trials['model'].iloc[0]}, published trials. Fine-tuned: the first k pretrained layers are kept, the others "
-        "are random before everything is fine-tuned. Frozen: a probe reads the k-th layer of the intact model. Means "
-        f"of {fewest} to {most} seeds. {pages.INTERVAL}"
+        f"{pages.about(trials)} Published trials. Fine-tuned: the first k pretrained layers are kept, the others "
+        "are random before everything is fine-tuned. Frozen: a probe, which is a logistic regression, reads what the "
+        f"first k layers of the intact model give, averaged over all tokens. Means of {fewest} to {most} seeds. "
+        f"{pages.INTERVAL}"
     )
     return embed.on_page(figures.curves(view), name="central", caption=caption, rows=view.means) + "\n"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from companion import authors, comparisons, embed, figures, views
+from companion import authors, claims, comparisons, embed, figures, views
 from companion import table as tables
 from companion.errors import TableUnavailable
 from companion.study import Study
@@ -31,7 +31,7 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
             for task, rows in table.groupby("task", sort=False)
         ),
         "trials": f"{len(table):,}: train sizes {_values(table['train_size'])}; seeds {_values(table['seed'])}",
-        "diverged": f"{diverged} (every prediction one class, or a loss that was not finite: {failed})",
+        "diverged": f"{diverged}: every prediction one class, or (in {failed}) a loss that was not finite",
         "settings": f"learning rate {_values(table['learning_rate'])}, batch {_values(table['batch_size'])}, "
         f"epochs {_values(table['epochs'])}, at most {_values(table['max_length'])} tokens",
         "run on": f"{_values(table['device'])}, {_values(table['processor'])}, {_values(table['threads'])} thread each",
@@ -45,6 +45,24 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
 def _values(column: pd.Series) -> str:
     values = sorted(column.dropna().unique().tolist())
     return ", ".join(f"{v:g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in values)
+
+
+def about(trials: pd.DataFrame) -> str:
+    """The model and the tasks of these trials, as a sentence for a caption."""
+    return f"Model {_listed(trials['model'].unique())} on {_listed(trials['task'].unique())}."
+
+
+def _caption(caption: str, view: View) -> str:
+    """A figure's caption: what it shows, of which model and tasks, how many trials a point has, what the bands are."""
+    fewest, most = int(view.means["n"].min()), int(view.means["n"].max())
+    trials = f"{most} trial{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} trials"
+    return f"{caption} {about(view.trials)} {trials} a point. {INTERVAL}"
+
+
+def _listed(values: Iterable[object]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def agreement(study: Study) -> Markdown:
@@ -77,20 +95,26 @@ def figure(study: Study, view_of: Callable[[pd.DataFrame], View], *, name: str, 
         fresh = view_of(study.this_run)
     except TableUnavailable:  # nothing of this run belongs in this figure
         fresh = None
-    return embed.show(figures.curves(view, fresh), name=name, caption=f"{caption} {INTERVAL}", rows=view.means)
+    return embed.show(figures.curves(view, fresh), name=name, caption=_caption(caption, view), rows=view.means)
 
 
 def published_figure(
     profile: str, experiment: str, view_of: Callable[[pd.DataFrame], View], *, name: str, caption: str
 ) -> HTML | Markdown:
-    """The published trials of another profile, with their run card; a sentence where there are none."""
+    """The published trials of another profile, with their run card; a sentence where there are none.
+
+    Trials that an experiment shares with others (a control's lines without the control) are no figure of it.
+    """
     trials = tables.published_or_empty(profile).query("experiment == @experiment").reset_index(drop=True)
+    own = claims.TRIALS_OF.get(experiment)
+    if len(trials) and own and trials.query(own, engine="python").empty:
+        return Markdown(f"*Of this experiment, profile `{profile}` has published only what other pages share.*")
     try:
         view = view_of(trials)
     except TableUnavailable:
         return Markdown(f"*Profile `{profile}` has no published trials of this experiment yet.*")
     card = run_card(trials, f"Published trials: profile {profile}")
-    drawn = embed.show(figures.curves(view), name=name, caption=f"{caption} {INTERVAL}", rows=view.means)
+    drawn = embed.show(figures.curves(view), name=name, caption=_caption(caption, view), rows=view.means)
     return HTML(card.data + drawn.data)
 
 
@@ -113,9 +137,10 @@ def beside_authors(
             found.append(view_of(comparisons.distinct(trials[alike])).trials)
     rows = pd.concat([tables.tidy([], experiment="", profile=""), *found])
     x_title = {"suffix": "layers that stay pretrained (%)", "probe": "layers below the probe (%)"}[kind]
+    runs = {"suffix": "how many runs are behind a point is not known", "probe": "each point is a single run"}[kind]
     note = (
         f"The curves of {authors.MODEL} are values read off the authors' early plots (October 2020), to about ±0.002. "
-        f"They are not the paper's results, and of how many runs they are is not known. "
+        f"They are not the paper's results, and {runs}. "
     )
     note += "Bands are 95 % intervals of this companion's means." if len(rows) else "Nothing of ours is published yet."
     chart = figures.beside_authors(early, rows, x_title)
@@ -153,10 +178,10 @@ def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML
     lines = []
     for (task, size), rows in found.groupby(["task", "train_size"], sort=False):
         most, least = rows.loc[rows["mean"].idxmax()], rows.loc[rows["mean"].idxmin()]
-        lines.append(
-            f"<li><strong>{html.escape(task)}</strong>, {size:,} examples: the largest mean cost is "
-            f"{_signed(most)} ({_named(view, most)}), the smallest {_signed(least)} ({_named(view, least)}).</li>"
-        )
+        told = f"the {'largest' if len(rows) > 1 else 'only'} mean cost is {_signed(most)} ({_named(view, most)})"
+        if len(rows) > 1:
+            told += f", the smallest {_signed(least)} ({_named(view, least)})"
+        lines.append(f"<li><strong>{html.escape(task)}</strong>, {size:,} examples: {told}.</li>")
     return HTML(f"<ul>{''.join(lines)}</ul>" + _effects_table(shown, columns, "cost", view.series_title))
 
 
@@ -165,7 +190,7 @@ COST_KEYS = ["task", "train_size", "epochs", *comparisons.INTERVENTION]
 
 def _named(view: View, row: pd.Series) -> str:
     series = f"{row['series']}, " if len(view.members) > 1 else ""
-    return html.escape(f"{row['protocol']}, {series}{view.x_title} {row['x']}")
+    return html.escape(f"{row['protocol']}, {series}{view.x_title}: {row['x']}")
 
 
 def _signed(row: pd.Series) -> str:
@@ -178,7 +203,8 @@ def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_tit
         effect=[f"{mean:+.3f}" for mean in rows["mean"]],
         interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
     )
-    names = {"train_size": "training examples", "series": series_title, "n": "seeds", "effect": what}
+    names = {"train_size": "training examples", "preserved_layers": "layers preserved", "series": series_title}
+    names |= {"n": "seeds", "effect": what}
     shown = shown[[*columns, "effect", "interval", "n"]].rename(columns={**names, "interval": "95 % interval"})
     return f"<details><summary>All {len(shown):,} differences</summary>{rows_table(shown, 'Differences')}</details>"
 
@@ -244,7 +270,12 @@ def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
     if fewest == most or found.empty:
         return Markdown("*Only one number of epochs was run.*")
     columns = ["task", "metric", "train_size", "protocol", "preserved_layers"]
-    return HTML(_effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
+    above, below, none = (found["low"] > 0).sum(), (found["high"] < 0).sum(), found["low"].isna().sum()
+    head = (
+        f"<p>Of {len(found):,} differences between {most} and {fewest} epochs, {above} have an interval above zero and "
+        f"{below} one below zero; {none} have fewer than three seeds and so no interval.</p>"
+    )
+    return HTML(head + _effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
 
 
 def takeaway(table: pd.DataFrame) -> Markdown:
@@ -270,10 +301,15 @@ def _trend(rows: pd.DataFrame) -> str:
     clear = rows[rows["low"] > 0]
     if clear.empty:
         return "No interval excludes zero: a benefit is not shown here."
-    text = f"The interval excludes zero at {' and '.join(f'{size:,}' for size in clear['train_size'])} examples"
+    text = f"The interval excludes zero at {_listed(f'{size:,}' for size in clear['train_size'])} examples"
     if len(rows) == 1:
         return text + "."
     peak, last = rows.loc[rows["mean"].idxmax()], rows.loc[rows["train_size"].idxmax()]
     if peak["train_size"] == last["train_size"]:
-        return text + "; the mean benefit is largest at the largest size."
-    return text + f"; the mean benefit is largest at {peak['train_size']:,}, smaller at {last['train_size']:,}."
+        others = rows[rows["train_size"] != last["train_size"]]
+        overlap = ", though intervals overlap" if (others["high"] >= peak["low"]).any() else ""
+        return text + f"; the mean benefit is largest at the largest size{overlap}."
+    overlap = ", though the intervals overlap" if last["high"] >= peak["low"] else ""
+    return (
+        text + f"; the mean benefit is largest at {peak['train_size']:,}, smaller at {last['train_size']:,}{overlap}."
+    )

@@ -94,16 +94,20 @@ def data_scaling(table: pd.DataFrame) -> View:
     kept = sorted(rows["preserved_layers"].unique(), reverse=True)
     sizes = tuple(sorted(int(size) for size in rows["train_size"].unique()))
     return View(
-        rows.assign(x=rows["train_size"], series=rows["preserved_layers"].map("{} layers".format)),
+        rows.assign(x=rows["train_size"], series=rows["preserved_layers"].map(_layers)),
         "training examples",
         "pretrained layers preserved",
-        tuple(f"{k} layers" for k in kept),
+        tuple(map(_layers, kept)),
         ("task", "protocol"),
         "against the number of training examples, one line for each number of first layers that stay pretrained",
         sizes,
         strip=False,
         logarithmic=True,
     )
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
 
 
 def localized(table: pd.DataFrame, width: int) -> View:
