@@ -160,7 +160,7 @@ def test_one_task_against_a_claim_about_all_is_enough_and_one_for_it_is_not(worl
     one = verdict("C3", changed(world, f"{query} and task == 'cola'", score))
     assert one.verdict == NOT_SUPPORTED
     assert one.setting.startswith("cola, 4,000 against 100 examples")
-    assert "of 2 comparisons 1 support it, 1 speak against it, 0 are undecided" in one.reason
+    assert "of 2 comparisons 1 supports it, 1 speaks against it, 0 are undecided" in one.reason
 
 
 def test_one_task_for_a_claim_about_some_is_enough(world):
@@ -250,7 +250,7 @@ def test_one_control_missing_is_no_support_but_the_other_can_refute(world):
 def test_layers_that_probe_well_are_found_from_first_token_probes_of_the_task(world):
     (case,) = (c for c in of_the_world()["C1"].evidence if c.setting.startswith("cola"))
     assert case.setting == "cola, 4,000 examples, first 4 of 6 layers kept"
-    assert case.note == "layers 4 to 5, counted from 0, probe well"
+    assert case.note == "layer 5, counted from 1, is the first that probes well"
     noisy = changed(world, "kind == 'probe' and (pooling == 'mean' or control)", 1.0)
     assert verdict("C1", noisy) == of_the_world()["C1"]
 
@@ -272,9 +272,9 @@ def test_probes_no_better_than_the_embeddings_show_nothing(world):
 def test_kept_blocks_around_the_best_probing_layer(world):
     best = changed(world, "kind == 'probe' and probe_layer == 3", 0.5)  # the output of layer 2, counted from 0
     settings = [case.setting for case in verdict("C2", best).evidence if case.setting.startswith("cola")]
-    assert settings == [f"cola, 4,000 examples, only layers {kept} (from 0) kept" for kept in ("2-3", "1-2")]
+    assert settings == [f"cola, 4,000 examples, layers {kept} (from 1) alone kept" for kept in ("3-4", "2-3")]
     sparse = best[~best["reinitialized"].isin(["0,3-5", "0-1,4-5"])]
-    assert "no block around the best-probing layer 2 (from 0) was kept alone" in verdict("C2", sparse).reason
+    assert "no block around the best-probing layer 3 was kept alone" in verdict("C2", sparse).reason
 
 
 def test_a_difference_between_sizes_counts_in_either_direction(world):

@@ -302,7 +302,7 @@ def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
     case = replace(
         supporting,
         margins=lambda level: (supporting.margins(level)[0], opposing.margins(level)[1]),
-        note=f"layers {first} to {task.depth - 1}, counted from 0, probe well",
+        note=f"layer {first + 1}, counted from 1, is the first that probes well",
     )
     return _open(_with(case, opposing.trial_ids, ids_of(benefit)), task.nothing_at_stake(size))
 
@@ -324,16 +324,21 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
         redrawn = parse_layers(text)
         kept = tuple(i for i in range(task.depth) if i not in redrawn)
         if best in kept and _short_block(kept, task.depth):
-            where = f"{setting}, only layers {format_layers(kept)} (from 0) kept"
+            where = f"{setting}, {_named(kept)} alone kept"
             loss = minus(task.intact(size), by_seed(rows))
             cases.append(_open(_case(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size)))
-    cases = cases or [_nothing(setting, f"no block around the best-probing layer {best} (from 0) was kept alone")]
+    cases = cases or [_nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
     return [_with(case, ids_of(task.benefit(size)), task.probes()["trial_id"]) for case in cases]
 
 
 def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """(layers redrawn, trials), from the lowest layers up."""
     return sorted(rows.groupby("reinitialized"), key=lambda pair: parse_layers(pair[0]))
+
+
+def _named(layers: tuple[int, ...]) -> str:
+    """Layers as people count them, from 1."""
+    return f"layer{'' if len(layers) == 1 else 's'} {format_layers(tuple(i + 1 for i in layers))} (from 1)"
 
 
 def _short_block(layers: tuple[int, ...], depth: int) -> bool:
@@ -451,7 +456,7 @@ def no_block_carries_it(task: TaskTrials) -> list[Case]:
     cases, p = [], blocked_anova(_complete(rows, "reinitialized"))
     for text, group in _by_layers(rows):
         cost = minus(task.intact(size), by_seed(group))
-        case = _share(f"{setting}, layers {text} (from 0) redrawn", cost, task.benefit(size))
+        case = _share(f"{setting}, {_named(parse_layers(text))} redrawn", cost, task.benefit(size))
         case = _only_if(case, p < ALPHA / task.among, f"that positions differ is not shown (p = {p:.2g})")
         cases.append(_open(case, task.nothing_at_stake(size)))
     return cases

@@ -141,13 +141,14 @@ def _percent(share: float) -> str:
 
 SMALL, LARGE = (f"{times * DELTA['accuracy']:g} (Matthews: {times * DELTA['matthews']:g})" for times in (1.0, A_LOT))
 PAIRED = "paired by seed, at the largest train size"
+PROBES = " (logistic probes of the first token, at the largest train size they have)"
 
 CLAIMS = (
     Claim(
         id="C1",
         statement="Layers whose output probes well are not necessary: redrawing all of them can cost little.",
         quantity=f"intact score minus the score with every layer redrawn from the first that probes well, {PAIRED}; "
-        f"a layer probes well if its probe has {_percent(WELL)} of the best gain over the embeddings.",
+        f"a layer probes well if its probe has {_percent(WELL)} of the best gain over the embeddings{PROBES}.",
         rule=f"some task: the interval's upper end is below {SMALL}, or below {_percent(LITTLE)} of what all layers "
         f"are worth if that is more, and all layers are worth more than {SMALL}.",
         over="some",
@@ -159,7 +160,8 @@ CLAIMS = (
     Claim(
         id="C2",
         statement="Layers whose output probes well are not sufficient: kept alone, they do not give the intact score.",
-        quantity=f"intact score minus the score with only a short block around the best-probing layer kept, {PAIRED}.",
+        quantity=f"intact score minus the score with only a short block around the best-probing layer kept, {PAIRED}"
+        f"{PROBES}.",
         rule=f"every task and every such block: the interval's lower end is above {SMALL}.",
         over="every",
         needs=("probing", "localized"),
@@ -182,8 +184,8 @@ CLAIMS = (
     Claim(
         id="C4",
         statement="Layers worth a lot with plenty of data can be worth next to nothing when data is scarce.",
-        quantity="worth of layers k…L-1 (intact minus those redrawn, 0 < k < L) at the largest and at the smallest "
-        "train size, paired by seed.",
+        quantity="worth of the layers above the first k, 0 < k < L (intact minus those redrawn), at the largest and at "
+        "the smallest train size, paired by seed.",
         rule=f"some task and k: at the largest size the interval's lower end is above {LARGE}, and at the "
         f"smallest the interval lies within ±{SMALL}.",
         over="some",
@@ -196,7 +198,7 @@ CLAIMS = (
         id="C5",
         statement="The fewer examples there are, the more the transfer curve looks like the probing curve.",
         quantity="Spearman's correlation of the mean transfer curve with the probing curve at the smallest train size "
-        "minus at the largest, bootstrap over seeds.",
+        f"minus at the largest, bootstrap over seeds{PROBES}.",
         rule="every task: the interval's lower end is above 0.",
         over="every",
         needs=("probing", "progressive"),
@@ -311,9 +313,10 @@ def _decisive(evidence: tuple[Evidence, ...], over: str, verdict: str) -> Eviden
 
 def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: Evidence) -> str:
     counts = {side: sum(case.verdict == side for case in evidence) for side in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
+    support, against, undecided = (counts[side] for side in (SUPPORTED, NOT_SUPPORTED, UNDECIDED))
     text = (
-        f"of {len(evidence)} comparisons {counts[SUPPORTED]} support it, {counts[NOT_SUPPORTED]} speak against it, "
-        f"{counts[UNDECIDED]} are undecided"
+        f"of {len(evidence)} comparison{'' if len(evidence) == 1 else 's'} {support} support{'s' * (support == 1)} it, "
+        f"{against} speak{'s' * (against == 1)} against it, {undecided} {'is' if undecided == 1 else 'are'} undecided"
     )
     if verdict == UNDECIDED and counts[SUPPORTED if over == "some" else NOT_SUPPORTED]:
         text += f"; for one of them to decide, its interval must hold at {_percent(1 - ALPHA / len(evidence))}"
