@@ -63,6 +63,19 @@ def test_protocols_are_compared_at_each_number_of_preserved_layers():
     assert found["mean"].tolist() == pytest.approx([0.2, 0.2])
 
 
+def test_a_control_is_compared_with_the_same_layers_without_it():
+    usual = cells(SUFFIX, "described", 0.5, 0.6, 0.7)
+    faster = rows(*cells(SUFFIX, "described", 0.6, 0.7, 0.8), random_rate=5.0)
+    fastest = rows(*cells(SUFFIX, "described", 0.3, 0.4, 0.5), random_rate=9.0)
+    found = comparisons.control_difference(pd.concat([rows(*INTACT, *usual), faster, fastest]), "random_rate")
+    assert found[["random_rate", "preserved_layers", "n"]].to_numpy().tolist() == [[5.0, 2, 3], [9.0, 2, 3]]
+    assert found["mean"].tolist() == pytest.approx([0.1, -0.2])
+    kept = rows(*cells(SUFFIX, "described", 0.9, 0.9, 0.9), keep_layernorm=True)
+    found = comparisons.control_difference(pd.concat([rows(*usual), kept]), "keep_layernorm")
+    assert found["mean"].tolist() == pytest.approx([0.3])
+    assert comparisons.control_difference(rows(*usual), "keep_layernorm").empty
+
+
 # --- this run and the published trials ------------------------------------------------------------------------------
 
 

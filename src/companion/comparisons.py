@@ -52,6 +52,19 @@ def protocol_difference(table: pd.DataFrame) -> pd.DataFrame:
     return differences(*by_protocol, [*SETTING, "preserved_layers"])
 
 
+def control_difference(table: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Score with an appendix control minus score without, at each number of preserved layers (suffix).
+
+    ``control`` is its column: ``random_rate`` (a row for each rate above 1) or ``keep_layernorm``.
+    """
+    rows = distinct(table[table["kind"].isin(["suffix", "all"])])
+    without = plain(rows)
+    controlled = rows[~rows["trial_id"].isin(without["trial_id"])].groupby(control)
+    by = [*SETUP, "protocol", "preserved_layers"]
+    found = [differences(group, without, by).assign(**{control: value}) for value, group in controlled]
+    return pd.concat([differences(rows.head(0), without, by).assign(**{control: None}), *found], ignore_index=True)
+
+
 def effects(table: pd.DataFrame, reference: str = "intact") -> pd.DataFrame:
     """Every intervention minus a reference, paired by seed: ``intact``, or ``all`` (embeddings only).
 

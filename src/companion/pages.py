@@ -147,15 +147,27 @@ def beside_authors(
     return embed.show(chart, name=name, caption=f"{caption} {note} Dev split.", rows=early)
 
 
-def differences(rows: pd.DataFrame, what: str) -> HTML:
+def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
     """A table of paired differences; ``what`` names the difference in its heading."""
+    if rows.empty:
+        return Markdown("*No two trials here can be paired.*")
     shown = rows.assign(
         difference=[f"{mean:+.3f}" for mean in rows["mean"]],
         interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
     )
     names = {"train_size": "training examples", "preserved_layers": "layers preserved", "n": "seeds"}
-    names |= {"difference": what, "interval": "95 % interval"}
-    keep = ["task", "metric", "train_size", "preserved_layers", "difference", "interval", "n"]
+    names |= {"random_rate": "factor on the rate", "difference": what, "interval": "95 % interval"}
+    keep = [
+        "task",
+        "metric",
+        "train_size",
+        "protocol",
+        "random_rate",
+        "preserved_layers",
+        "difference",
+        "interval",
+        "n",
+    ]
     shown = shown[[c for c in keep if c in shown]].rename(columns=names)
     return HTML(rows_table(shown, "Differences"))
 
