@@ -98,6 +98,11 @@ def test_trial_in_words(options, store, capsys):
     assert str(store) in text
 
 
+def test_a_rerun_needs_to_be_told_of_which_trial(options, store, capsys):
+    one_sentence(main([*options(), "--rerun"]), capsys.readouterr(), "--rerun compares with a known trial; add --id")
+    assert not store.exists()
+
+
 def test_hyperparameters_not_given_come_from_a_profile(options, capsys):
     assert main([*options(**{"learning-rate": None, "batch-size": None, "epochs": None}), "--json"]) == 0
     trial, paper = json.loads(capsys.readouterr().out)["trial"], profiles.load("paper").experiments["progressive"]
@@ -328,6 +333,15 @@ def test_status_counts_what_is_done_missing_and_failed(profile, store, capsys):
     assert main(["status", "--profile", str(profile)]) == 0
     shown = capsys.readouterr().out
     assert "progressive (tiny): 5 of 8 trials done, 2 missing, 1 failed; about 3 core-minutes left" in shown
+
+
+def test_status_counts_published_trials_of_the_profile_drawn_beneath(profile, store, capsys, monkeypatch):
+    rows = table.tidy(map(result_of, planned(profile)[:3]), experiment="progressive", profile="other")
+    tables = {"other": rows}
+    monkeypatch.setattr(table, "published_or_empty", lambda name: tables.get(name, rows[:0]))
+    for beneath, count in (("other", 3), ("none", 0)):
+        assert main(["status", "--profile", str(profile), "-p", "published", beneath]) == 0
+        assert f"; {count} published" in capsys.readouterr().out
 
 
 def test_status_tells_causes_and_a_run_may_try_given_up_trials_again(profile, store, capsys, monkeypatch):

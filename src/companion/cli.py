@@ -120,6 +120,8 @@ def trial(arguments: argparse.Namespace) -> int | None:
     store = Store(store_folder(arguments.store))
     if arguments.id is not None:
         return _trial_by_id(arguments, store)
+    if arguments.rerun:
+        raise InvalidValue("--rerun compares with a known trial", "add --id, or leave --rerun out")
     wanted = _described(arguments)
     store.check_writable()
     set_threads()
@@ -270,15 +272,17 @@ def _add_status(commands) -> None:
 
 
 def status(arguments: argparse.Namespace) -> None:
-    """Compare the profile's grid with the store, and with the published table."""
+    """Compare the profile's grid with the store, and with the published table that it is drawn over."""
     from companion import notebooks, table
     from companion.experiments import plan
     from companion.store import Store
 
     profile, wanted = _planned(arguments, [])
-    store, published = Store(store_folder(arguments.store)), set(table.published_or_empty(profile)["trial_id"])
+    store = Store(store_folder(arguments.store))
     for name, parameters in wanted.items():
         notebooks.check_parameters(name, parameters)
+        # published trials of another profile count too: pocket-quick is drawn over those of pocket
+        published = set(table.published_or_empty(str(parameters.get("published", profile)))["trial_id"])
         trials = plan(name, parameters)
         results = {t.id: store.get(t) for t in trials}
         done = [r for r in results.values() if r]
