@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -83,6 +84,18 @@ def test_costs_are_sums_of_the_table():
     row = next(row for key, row in rows.items() if key[0] == "pocket" and "progressive" in key[1])
     assert row[2] == f"{len(trials):,}"
     assert row[4] == f"{trials['seconds'].sum() / 3600:.2f}"
+
+
+def test_a_grid_costs_what_its_larger_sizes_do():
+    tasks = ["cola", "sst2", "qnli"]
+    trials = pd.DataFrame({"task": tasks, "train_size": 500, "epochs": 3, "seconds": 10.0})
+    # published at 500 examples, planned at 500 and 5,000
+    assert handbook.seconds_in_grid(trials, "minilm", "data_scaling") == pytest.approx((10 + 100) / 2)
+    # planned with the epochs of the profile, and four times as many
+    assert handbook.seconds_in_grid(trials, "minilm", "initialization") == pytest.approx((10 + 40) / 2)
+    assert handbook.seconds_in_grid(trials[:2], "minilm", "data_scaling") is None
+    assert handbook.seconds_in_grid(trials, "paper", "progressive") is None
+    assert handbook.seconds_in_grid(trials, "mine", "progressive") is None
 
 
 @needs_pocket
