@@ -63,7 +63,9 @@ def test_troubles_are_what_the_command_line_says(tmp_path):
 
 @needs_notebook_tables
 def test_every_column_is_explained():
-    assert set(table.COLUMNS) <= set(reference.column_meanings())
+    meanings = reference.column_meanings()
+    assert set(table.COLUMNS) == set(meanings)
+    assert len(set(meanings.values())) == len(meanings)
     assert [row[0].strip("`") for row in cells(reference.columns())] == list(table.COLUMNS)
 
 

@@ -83,7 +83,7 @@ def _prose(docstring: str | None) -> str:
 def columns() -> str:
     """The columns of the published tables: type, meaning as in results/README.md, and a value as an example."""
     meanings = column_meanings()
-    rows = table.published(table.published_profiles()[0])
+    rows = pd.concat([table.published(name) for name in table.published_profiles()])
     shown = []
     for name, kind in table.COLUMNS.items():
         values = rows[name].dropna()
@@ -94,12 +94,12 @@ def columns() -> str:
 
 
 def column_meanings() -> dict[str, str]:
-    """Column → what results/README.md says of it (columns explained together share their explanation)."""
+    """Column → what results/README.md says of it."""
     section = (RESULTS / "README.md").read_text(encoding="utf-8").partition("## Columns")[2].partition("\n## ")[0]
     found = {}
     for line in section.splitlines():
-        if match := re.match(r"\| (`.*?`) \| (.*) \|$", line):
-            found |= dict.fromkeys(re.findall(r"`(\w+)`", match[1]), match[2])
+        if match := re.match(r"\| `(\w+)` \| (.*) \|$", line):
+            found[match[1]] = match[2]
     return found
 
 
