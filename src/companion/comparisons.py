@@ -161,10 +161,10 @@ class Agreement:
 
 
 def agreement(this_run: pd.DataFrame, published: pd.DataFrame) -> Agreement:
-    """Compare equal trials score by score; conditions with other seeds or hyperparameters by unpaired rows are skipped.
+    """Compare this run's trials with the published rows: equal trials score by score, others by condition.
 
     A condition without a common trial but with common seeds (another machine's weights or data, say) is compared by
-    its paired difference.
+    its paired difference. One that has no seed in common, or is published with other hyperparameters, is passed over.
     """
     both = this_run.merge(published, on="trial_id", suffixes=("", "_published"))
     gaps = (both["score"] - both["score_published"]).abs()

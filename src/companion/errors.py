@@ -44,7 +44,8 @@ class ModelUnavailable(CompanionError):
 
 
 class UnknownArchitecture(CompanionError):
-    """An encoder whose stack of layers could not be found."""
+    """An encoder that cannot be taken apart: without one stack of layers, with weights in them that are neither of
+    linear maps nor of LayerNorm, or with a tokenizer that does not pad."""
 
 
 class DataUnavailable(CompanionError):

@@ -1,7 +1,8 @@
 """What is done to a pretrained encoder's layers before fine-tuning: reinitialize some, or permute all.
 
-Both change a stack of layers (``torch.nn.ModuleList``) in place. Embeddings and pooler are never touched (released
-scripts; paper §2): with every layer reinitialized the pretrained word embeddings are still there.
+Both change a stack of layers (``torch.nn.ModuleList``) in place. Embeddings and pooler are never touched (as in the
+released scripts): with every layer reinitialized the pretrained word embeddings are still there. Layers are counted
+from 0; layers that the model does not have are :class:`InvalidValue`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def reinitialize(
 
     Linear weights and biases become what ``protocol`` says (its σ is ``sigma``), LayerNorm becomes γ = 1, β = 0 unless
     ``keep_layernorm`` (appendix control). With draws per layer, layer ``i`` draws from its own stream of ``seed``, so
-    its new weights do not depend on which other layers are redrawn.
+    its new weights do not depend on which other layers are redrawn. Raises :class:`UnknownArchitecture` for a layer
+    with weights that are neither of a linear map nor of LayerNorm.
     """
     check_layers(list(which), len(layers))
     in_sequence = stream(seed, "reinitialize")

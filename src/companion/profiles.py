@@ -58,7 +58,11 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Profile:
-    """A shipped profile by name, or one of your own by path (a file ending in .yaml or .yml)."""
+    """A shipped profile by name, or one of your own by path (a file ending in .yaml or .yml).
+
+    :class:`UnknownName` for one that does not exist or a key that no profile has, :class:`InvalidValue` for a file that
+    cannot be read as a profile.
+    """
     path = usable(name if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml", "profile")
     if not path.is_file():
         raise UnknownName("profile", name, names())

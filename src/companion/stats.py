@@ -20,7 +20,7 @@ LEVEL = 0.95
 FEWEST = 3  # no interval from fewer values than this
 FEWEST_PAIRS = 4  # Fisher's z has variance 1/(n - 3)
 RESAMPLES = 9_999
-RELEASED_MULTIPLIER = 2.667  # of the scripts' error bars, whatever n (paper.md §3.5)
+RELEASED_MULTIPLIER = 2.667  # of the scripts' error bars, whatever n
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
@@ -211,8 +211,7 @@ def rank_correlations(curves: np.ndarray, target: np.ndarray) -> np.ndarray:
 def released_half_width(values: Sequence[float]) -> float:
     """Half the released scripts' error bar for ``values`` (n,): 2.667/√n times the population standard deviation.
 
-    The multiplier is the same for every n (paper.md §3.5); :func:`released_coverage` says what that covers. NaN for
-    no values.
+    The multiplier is the same for every n; :func:`released_coverage` says what that covers. NaN for no values.
     """
     values = np.asarray(values, dtype=float)
     if not len(values):

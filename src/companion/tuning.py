@@ -31,7 +31,10 @@ SEEDS = (1000, 1001)
 def scores(
     settings: Settings, rates: Sequence[float], *, workers: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows."""
+    """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows.
+
+    The seeds are :data:`SEEDS`, not those of the settings. :class:`InvalidValue` for fewer than one worker.
+    """
     if workers is not None and workers < 1:
         raise InvalidValue(f"{workers} workers cannot run anything", "give a whole number from 1 up")
     settings = dataclasses.replace(settings, seeds=SEEDS)
