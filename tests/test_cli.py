@@ -344,6 +344,34 @@ def test_status_counts_published_trials_of_the_profile_drawn_beneath(profile, st
         assert f"; {count} published" in capsys.readouterr().out
 
 
+def test_a_parameter_goes_to_the_notebooks_that_have_it(capsys, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(notebooks, "execute", lambda name, given, out, **_: seen.update({name: given}) or out)
+    assert main(["run", "-p", "probe_layers", "[0]", "-p", "seeds", "[7]"]) == 0
+    assert {name for name, given in seen.items() if given.get("probe_layers") == [0]} == {"probing"}
+    assert all(given["seeds"] == [7] for given in seen.values())
+    capsys.readouterr()
+    for command in ("run", "status", "results list"):
+        code = main([*command.split(), "-p", "sead", "[7]"])
+        one_sentence(code, capsys.readouterr(), "unknown parameter of notebook 'progressive': 'sead'; choose one of")
+
+
+def test_the_book_has_all_pages_of_whatever_was_run(profile, store, capsys, monkeypatch):
+    from companion import book
+
+    built = {}
+    monkeypatch.setattr(book, "build", lambda wanted: built.update(wanted) or "address")
+    assert main(["book", "--profile", str(profile), "--store", str(store)]) == 0
+    assert list(built) == list(experiments.EXPERIMENTS)
+    assert built["progressive"]["profile"] == "tiny"
+    assert built["probing"] == {"store": str(store)}
+    assert main(["book", "permutation", "-p", "permutations", "[4]"]) == 0
+    assert built["permutation"]["permutations"] == [4]
+    assert built["progressive"] == {}
+    capsys.readouterr()
+    one_sentence(main(["book", "nonesuch"]), capsys.readouterr(), "unknown experiment 'nonesuch'")
+
+
 def test_status_tells_causes_and_a_run_may_try_given_up_trials_again(profile, store, capsys, monkeypatch):
     bad = planned(profile)[0]
     for _ in range(3):

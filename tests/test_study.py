@@ -95,7 +95,7 @@ def test_trials_outside_the_plan_are_not_shown(parameters, tmp_path, publish):
 
 
 def test_nothing_stored_and_nothing_published_is_an_error(parameters, publish):
-    with pytest.raises(StoreUnavailable, match="no trial of 'progressive' is stored in .* set rerun to True"):
+    with pytest.raises(StoreUnavailable, match="no trial of 'progressive' is stored in .* with rerun set to True"):
         study.conduct("progressive", parameters)
 
 

@@ -192,7 +192,7 @@ def _trial_by_id(arguments: argparse.Namespace, store) -> int:
 def _profile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="pocket-quick", metavar="NAME|FILE", help="default: pocket-quick")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="parameters",
-                        help="override one notebook parameter (the value is read as YAML)")  # fmt: skip
+                        help="override a parameter of every notebook that has it (the value is YAML)")  # fmt: skip
     _store_options(parser)
 
 
@@ -211,7 +211,7 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
     """The profile's name, and for each wanted experiment its notebook parameters, overrides included."""
     import yaml
 
-    from companion import profiles
+    from companion import notebooks, profiles
     from companion.errors import UnknownName
 
     profile = profiles.load(arguments.profile)
@@ -225,7 +225,14 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
     for option in ("store", "data_dir"):
         if getattr(arguments, option):
             overrides[option] = str(Path(getattr(arguments, option)).absolute())
-    wanted = {n: {**p, **overrides} for n, p in profile.experiments.items() if not experiments or n in experiments}
+    wanted = {n: dict(p) for n, p in profile.experiments.items() if not experiments or n in experiments}
+    known = {name: notebooks.parameters(name) for name in wanted} if overrides else {}
+    for key, value in overrides.items():  # each experiment takes those that it has
+        taking = [name for name in wanted if key in known[name]]
+        if not taking:
+            notebooks.check_parameters(next(iter(wanted)), {key: value})
+        for name in taking:
+            wanted[name][key] = value
     return profile.name, wanted
 
 
@@ -394,16 +401,22 @@ def _export(whole, out: str | None) -> None:
 
 def _add_book(commands) -> None:
     parser = _command(commands, "book", book, "build the book from stored results only")
+    about = "whose pages show the profile (default: all of it); other pages show what is published"
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=about)
     parser.add_argument("--repository", metavar="URL", help="pages link to it: https://github.com/OWNER/NAME")
     _profile_options(parser)
 
 
 def book(arguments: argparse.Namespace) -> None:
-    """Execute every notebook from stored results and build the site."""
+    """Execute every notebook from stored results and build the site; what the profile does not have is drawn as the
+    notebooks' own defaults say, from what is published."""
     from companion.book import build, weights
+    from companion.experiments import EXPERIMENTS
 
-    _, wanted = _planned(arguments, [])
-    first = build(wanted, repository=arguments.repository)
+    _, wanted = _planned(arguments, arguments.experiments)
+    others = {"store": str(Path(arguments.store).absolute())} if arguments.store else {}
+    pages = {name: wanted.get(name, others) for name in EXPERIMENTS}
+    first = build(pages, repository=arguments.repository)
     heavy = weights(first.parent)
     print(f"{len(heavy)} pages; the heaviest is {heavy['page'][0]}, {heavy['bytes'][0] / 1e6:.1f} MB")
     print(f"the book is at {first}")

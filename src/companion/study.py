@@ -85,6 +85,6 @@ def conduct(experiment: str, parameters: Mapping[str, Any]) -> Study:
     if this_run.empty and published.empty:
         raise StoreUnavailable(
             f"no trial of {experiment!r} is stored in {store.folder} and none is published for {beneath!r}",
-            "set rerun to True to run them",
+            f"run them first, with `companion run {experiment}` or with rerun set to True",
         )
     return Study(experiment, tuple(trials), this_run, published, report)
