@@ -5,8 +5,8 @@ interval against a threshold that was fixed before any verdict was computed. "Su
 the whole interval on one side; an interval that includes the threshold, fewer than three seeds, or a missing
 experiment is "undecided".
 
-From cases to the claim. A claim about *every* case is supported if each one supports it at 95 %, and not supported if
-one speaks against it. A claim about *some* case is supported if one supports it, and not supported if each one speaks
+From cases to the claim. A claim about "every" case is supported if each one supports it at 95 %, and not supported if
+one speaks against it. A claim about "some" case is supported if one supports it, and not supported if each one speaks
 against it. Where one case of many decides, its interval is taken at 1 - 0.05/cases (Bonferroni), since the most
 extreme of many comparisons is extreme by chance alone.
 
