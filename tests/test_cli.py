@@ -356,11 +356,12 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(capsys, monkeypatch):
         one_sentence(code, capsys.readouterr(), "unknown parameter of notebook 'progressive': 'sead'; choose one of")
 
 
-def test_the_book_has_all_pages_of_whatever_was_run(profile, store, capsys, monkeypatch):
+def test_the_book_has_all_pages_of_whatever_was_run(profile, store, tmp_path, capsys, monkeypatch):
     from companion import book
 
-    built = {}
-    monkeypatch.setattr(book, "build", lambda wanted: built.update(wanted) or "address")
+    built, first = {}, tmp_path / "index.html"
+    first.write_text("a page")
+    monkeypatch.setattr(book, "build", lambda wanted, repository: built.update(wanted) or first)
     assert main(["book", "--profile", str(profile), "--store", str(store)]) == 0
     assert list(built) == list(experiments.EXPERIMENTS)
     assert built["progressive"]["profile"] == "tiny"
