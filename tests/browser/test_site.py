@@ -28,6 +28,7 @@ NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in 
 PAGES = ["search.html", *(f"{name}.html" for name in NAMES)]
 CHARTS = "notebooks/progressive.html"
 LABS = "book/labs.html"
+WITH_CHARTS = (f"{TOC['root']}.html", LABS, "book/speed.html")  # besides the notebooks
 REPOSITORY = "https://github.com/someone/companion"
 DESKTOP, PHONE = (1280, 900), (390, 800)
 DRAWN = ".companion-chart[data-drawn-width] svg.marks"
@@ -141,7 +142,7 @@ def test_page_is_whole(visit, address, name, size, scheme):
     """No complaint in the console or of axe, no other host asked, every chart drawn, nothing wider than the window."""
     page = visit(f"{address}/{name}", size=size, scheme=scheme)
     charts = page.draw_all()
-    assert (charts > 0) == (name.startswith("notebooks/") or name in (f"{TOC['root']}.html", LABS))
+    assert (charts > 0) == (name.startswith("notebooks/") or name in WITH_CHARTS)
     assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert page.axe() == []
     assert page.complaints == []
