@@ -15,6 +15,7 @@ from companion.views import View
 
 THIS_RUN = "this run"
 EVERY = "all"
+FEWEST_PLACES = 3  # a line through two would draw a shape that nothing was measured of
 SHOWN = "datum.seed < seeds_below"  # of single trials; means and intervals are always those of all
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
 MENUS = {"task": "task", "train_size": "training examples", "protocol": "protocol", "epochs": "epochs"}
@@ -95,9 +96,11 @@ def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     rows = _chosen(view, means)
     interval = {"x": x, "y": alt.Y("low:Q", title=None), "y2": "high:Q", "color": color}
     if view.ordered:
+        places = means.groupby([*view.menus, "series"])["x"].transform("nunique")
+        joined = _chosen(view, means[places >= FEWEST_PLACES])
         # a point without an interval interrupts the band instead of being bridged
-        bands = rows.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
-        lines = rows.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash)
+        bands = joined.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
+        lines = joined.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash)
         spread = [bands.encode(**interval), lines]
     else:
         bars = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
