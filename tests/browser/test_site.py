@@ -114,7 +114,8 @@ class Visit:
 
     def axe(self) -> list[str]:
         """What axe-core finds wrong on the page as it now is: rule, element, and what to do."""
-        violations = Axe().run(self.page).response["violations"]
+        options = {"preload": False}  # it would ask for style sheets at places where they are not
+        violations = Axe().run(self.page, options=options).response["violations"]
         return [f"{v['id']}: {n['html'][:120]} | {n.get('failureSummary', '')}" for v in violations for n in v["nodes"]]
 
 
