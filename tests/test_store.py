@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from companion import table
 from companion.errors import StoreUnavailable
-from companion.store import Result, SetAside, Store
+from companion.store import Claims, Result, SetAside, Store
 
 
 @pytest.fixture
@@ -322,3 +322,51 @@ def test_publishing_adds_to_what_is_published_and_drops_what_is_no_longer_planne
     assert table.with_published(rows(mine), "nothing-published", planned, tmp_path).equals(rows(mine))
     pd.DataFrame({"trial_id": ["x"]}).to_parquet(tmp_path / "old.parquet")
     assert table.with_published(rows(mine), "old", planned, tmp_path).equals(rows(mine))
+
+
+# --- what stands in a store's place ---------------------------------------------------------------------------------
+
+
+def test_what_would_be_overwritten_for_want_of_a_place_stops_before_anything_runs(tmp_path):
+    store, trial = Store(tmp_path / "store"), some_trial()
+    store.put(result_of(trial))
+    store.path(trial.id).write_text("precious")
+    (store.folder / "set-aside").write_text("a file")
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        store.check_writable()
+    (store.folder / "set-aside").unlink()
+    (store.folder / "set-aside").symlink_to(tmp_path)
+    with pytest.raises(StoreUnavailable, match="set-aside in it is a link to somewhere else"):
+        store.check_writable()
+    assert store.path(trial.id).read_text() == "precious"
+
+
+def test_claims_make_no_file_at_the_other_end_of_a_link(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".claims").symlink_to(tmp_path / "outside")
+    claims = Claims(tmp_path / "store")
+    assert claims.take(some_trial())
+    claims.close()
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_trial_with_fewer_than_no_attempts_is_not_tried_forever(tmp_path):
+    store, trial = Store(tmp_path / "store"), some_trial()
+    store.put_failure(trial, "x")
+    path = store.folder / "failed" / f"{trial.id}.json"
+    path.write_text(path.read_text().replace('"attempts": 1', '"attempts": -1000000000'))
+    store.put_failure(trial, "x")
+    assert store.attempts(trial) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("outcome", "regularization", []), ("outcome", "regularization", ""), ("outcome", "seed", 9),
+     ("provenance", "score", 5)],
+)  # fmt: skip
+def test_a_result_that_would_say_something_else_in_the_table_is_set_aside(part, name, value, tmp_path):
+    store, result = Store(tmp_path / "store"), result_of(some_trial())
+    getattr(result, part)[name] = value
+    store.put(result)
+    with pytest.warns(SetAside, match="it is not a result"):
+        assert store.get(result.trial) is None

@@ -76,7 +76,7 @@ class Store:
         path = self._failure_path(trial)
         try:
             noted = json.loads(path.read_text()) if path.is_file() else None
-            return {"cause": one_line(str(noted["cause"])), "attempts": int(noted["attempts"])}
+            return {"cause": one_line(str(noted["cause"])), "attempts": max(int(noted["attempts"]), 0)}
         except (*_NO_RESULT, OSError):
             return None
 
@@ -111,6 +111,11 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
+            # without it a file that cannot be trusted would stay where its trial's result is to be written
+            aside = self.folder / "set-aside"
+            self._check_inside(aside)
+            if aside.exists():
+                aside.mkdir(exist_ok=True)
         except (OSError, ValueError) as error:  # ValueError: a name no file can have
             raise self._unavailable(error) from error
 
@@ -204,7 +209,7 @@ class Claims:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._file = open(folder / ".claims", "a+b")  # noqa: SIM115 - held for as long as the claims
+            self._file = open(folder / ".claims", "r+b", opener=_make_here)  # noqa: SIM115 - held as long as the claims
         except OSError:
             self._file = None
 
@@ -233,6 +238,11 @@ class Claims:
             fcntl.lockf(self._file, operation, 1, int(trial.id[:15], 16))  # 60 bits of the id fit a file's offset
 
 
+def _make_here(path: str, flags: int) -> int:
+    """Open the file, made if need be, but not one at the other end of a link."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+
+
 # What every result says of its trial's outcome, and what must be true of it.
 _OUTCOME = {
     "metric": lambda value: value in ("accuracy", "matthews"),
@@ -253,9 +263,13 @@ def _check_content(content: dict[str, Any]) -> None:
     for name, possible in _OUTCOME.items():
         if not possible(content["outcome"][name]):
             raise ValueError(name)
-    if not _is_number(content["outcome"].get("regularization") or 0):
+    chosen = content["outcome"].get("regularization")
+    if not (chosen is None or _is_number(chosen)):
         raise ValueError("regularization")
     where = content["provenance"]
+    parts = (content["trial"], content["outcome"], where)
+    if len(set().union(*parts)) < sum(map(len, parts)):  # one would hide the other in the table
+        raise ValueError("a name twice")
     if not all(isinstance(where[name], str) for name in ("device", "processor", "git_commit", "finished_at")):
         raise TypeError("provenance")
     if type(where["threads"]) is not int or not 0 < where["threads"] < 2**63:
