@@ -153,6 +153,43 @@ def test_missing_and_damaged_tables_end_in_a_sentence(tmp_path):
         table.published("p", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": "x"}, "values of another type"),
+        ({"seed": [None, 1, 2]}, "values of another type"),
+        ({"probe_layer": 1.5}, "values of another type"),
+        ({"experiment": None}, "rows without 'experiment'"),
+        ({"score": float("nan")}, "scores that are not from -1 to 1"),
+        ({"score": float("inf")}, "scores that are not from -1 to 1"),
+        ({"trial_id": "a"}, "a trial twice"),
+        ({"trial_id": "a", "experiment": ["x", "y", "z"]}, "a trial with two scores"),
+    ],
+)
+def test_tables_of_impossible_rows_end_in_a_sentence(change, said, tmp_path):
+    whole = rows(*INTACT)
+    assert whole["score"].nunique() > 1
+    changed = {name: ([*v, *whole[name][len(v) :]] if isinstance(v, list) else v) for name, v in change.items()}
+    whole.assign(**changed).to_parquet(tmp_path / "p.parquet")
+    with pytest.raises(table.TableUnavailable, match=f"{said}; restore it from the repository"):
+        table.published("p", tmp_path)
+
+
+def test_a_table_that_cannot_be_written_leaves_the_other_as_it_was(tmp_path, monkeypatch):
+    paths = table.publish(rows(*INTACT), "p", tmp_path)
+    before = [p.read_bytes() for p in paths]
+
+    def full(path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", lambda self, path, **_: full(path))
+    with pytest.raises(table.TableUnavailable, match="cannot be written to .*No space left on device.*; make it"):
+        table.publish(rows(*INTACT[:2]), "p", tmp_path)
+    assert [p.read_bytes() for p in paths] == before
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
 # --- effects of every intervention ----------------------------------------------------------------------------------
 
 

@@ -49,6 +49,16 @@ def test_a_row_that_was_edited_is_not_rerun(published):
         table.trial_of({**rows.iloc[0].to_dict(), "seed": 7})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"permutation": "x"}, {"reinitialized": "3-"}, {"protocol": "evil"}, {"layers": 0}, {"permutation": float("nan")}],
+)
+def test_a_row_of_no_possible_trial_ends_in_a_sentence(published, change):
+    _, rows = published
+    with pytest.raises(TableUnavailable, match="describes no possible trial; restore the table"):
+        table.trial_of({**rows.iloc[0].to_dict(), **change})
+
+
 def test_a_stored_trial_is_found_by_the_beginning_of_its_id(store, published):
     trial = some_trial()
     store.put(result_of(trial, 0.25))

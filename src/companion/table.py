@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion.errors import TableUnavailable
+from companion.errors import CompanionError, TableUnavailable
 from companion.paths import RESULTS
 from companion.store import Result
 from companion.trial import Trial, format_layers, parse_layers
@@ -86,6 +87,17 @@ def trial_of(row: Mapping[str, object]) -> Trial:
 
     ``companion`` can therefore rerun every published row: it says all that the score depends on.
     """
+    remedy = "restore the table from the repository"
+    try:
+        trial = _trial_of(row)
+    except (CompanionError, ValueError, TypeError, AttributeError) as error:
+        raise TableUnavailable(f"the published row {row['trial_id']} describes no possible trial", remedy) from error
+    if trial.id != row["trial_id"]:
+        raise TableUnavailable(f"the published row {row['trial_id']} describes trial {trial.id}", remedy)
+    return trial
+
+
+def _trial_of(row: Mapping[str, object]) -> Trial:
     values = {field.name: row[field.name] for field in fields(Trial)}
     values = {name: None if pd.isna(value) else value for name, value in values.items()}
     for name in ("layers", "train_size", "seed", "max_length", "batch_size", "epochs", "probe_layer"):
@@ -95,12 +107,7 @@ def trial_of(row: Mapping[str, object]) -> Trial:
     values["reinitialized"] = parse_layers(row["reinitialized"]) if row["reinitialized"] else ()
     values["permutation"] = tuple(map(int, row["permutation"].split(","))) if row["permutation"] else ()
     values["pooling"] = row["pooling"] or "first"
-    trial = Trial(**values)
-    if trial.id != row["trial_id"]:
-        raise TableUnavailable(
-            f"the published row {row['trial_id']} describes trial {trial.id}", "restore the table from the repository"
-        )
-    return trial
+    return Trial(**values)
 
 
 def published_profiles() -> list[str]:
@@ -121,7 +128,28 @@ def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
         raise TableUnavailable(f"{path} is not a readable Parquet file", "restore it from the repository") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise TableUnavailable(f"{path} has no column {lacking[0]!r}", "publish it again with this version")
-    return table[list(COLUMNS)].astype(COLUMNS)
+    try:
+        table = table[list(COLUMNS)].astype(COLUMNS)
+    except (ValueError, TypeError, OverflowError) as error:  # a text for a number, or a number that is missing
+        raise TableUnavailable(f"{path} has values of another type", "restore it from the repository") from error
+    if wrong := _wrong(table):
+        raise TableUnavailable(f"{path} has {wrong}", "restore it from the repository")
+    return table
+
+
+def _wrong(table: pd.DataFrame) -> str:
+    """What no published table can hold, in words; empty if there is nothing of the kind."""
+    needed = [name for name, kind in COLUMNS.items() if kind not in ("Int64", "float64")]
+    lacking = table[needed].isna().any()
+    if lacking.any():
+        return f"rows without {lacking.idxmax()!r}"
+    if not table["score"].between(-1, 1).all():
+        return "scores that are not from -1 to 1"
+    if table.duplicated(["experiment", "trial_id"]).any():
+        return "a trial twice"
+    if len(table.drop_duplicates(["trial_id", "score"])) > table["trial_id"].nunique():
+        return "a trial with two scores"
+    return ""
 
 
 def published_or_empty(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
@@ -153,13 +181,27 @@ def with_published(
 
 
 def publish(table: pd.DataFrame, profile: str, folder: Path = RESULTS) -> list[Path]:
-    """Write the table as Parquet and as CSV (each renamed into place); rows sorted, so that a diff means a change."""
+    """Write the table as Parquet and as CSV (each renamed into place); rows sorted, so that a diff means a change.
+
+    :class:`TableUnavailable` where it cannot be written.
+    """
     order = ["experiment", "task", "train_size", "protocol", "kind", "preserved_layers", "seed", "trial_id"]
     table = table.sort_values(order, ignore_index=True)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{profile}.parquet", folder / f"{profile}.csv"]
-    for path, write in zip(paths, (table.to_parquet, table.to_csv), strict=True):
-        temporary = path.with_suffix(path.suffix + ".tmp")
-        write(temporary, index=False)
-        temporary.replace(path)
+    temporary = [path.with_suffix(path.suffix + ".tmp") for path in paths]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, write in zip(temporary, (table.to_parquet, table.to_csv), strict=True):
+            write(path, index=False)
+        for path, unfinished in zip(paths, temporary, strict=True):
+            unfinished.replace(path)
+    except (OSError, ValueError) as error:  # ValueError: a text that is not Unicode
+        with contextlib.suppress(OSError):
+            for unfinished in temporary:
+                unfinished.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        remedy = "make it writable, with some space, and publish again"
+        raise TableUnavailable(
+            f"the table of profile {profile!r} cannot be written to {folder} ({reason})", remedy
+        ) from error
     return paths
