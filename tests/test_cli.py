@@ -490,6 +490,19 @@ def test_claims_of_what_is_not_published(monkeypatch, capsys):
     one_sentence(main(["claims"]), capsys.readouterr(), "no table is published; run a profile and use")
 
 
+def test_no_claim_is_judged_on_rows_that_are_not_what_they_say(publications, monkeypatch, capsys):
+    rows = publications["one"]
+    monkeypatch.setitem(publications, "one", rows.assign(seed=[7, *rows["seed"][1:]]))
+    one_sentence(main(["claims", "--profile", "one"]), capsys.readouterr(), "describes trial")
+
+
+@pytest.mark.parametrize("argv", [["trial", "--model=--"], ["claims", "--profile=--"], ["status", "--store=--"]])
+def test_two_dashes_are_no_value(argv, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    assert f"argument {argv[1][:-3]}: '--' is no value" in capsys.readouterr().err
+
+
 # --- as a program ---------------------------------------------------------------------------------------------------
 
 

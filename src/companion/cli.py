@@ -20,7 +20,11 @@ from companion.paths import BUILD, MODELS, RESULTS, data_folder, store_folder
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 after an error (one sentence on stderr), 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.startswith("-") and word.endswith("=--"):  # argparse would make an empty list of it
+            parser.error(f"argument {word[:-3]}: '--' is no value")
+    arguments = parser.parse_args(argv)
     warnings.showwarning = lambda message, *_: print(f"warning: {one_line(str(message))}", file=sys.stderr)
     try:
         return arguments.command(arguments) or 0
@@ -440,7 +444,12 @@ def claims(arguments: argparse.Namespace) -> None:
     names = arguments.profile or table.published_profiles()
     if not names:
         raise TableUnavailable("no table is published", "run a profile and use `companion results publish`")
-    verdicts = [verdict for name in names for verdict in ledger.judge(table.published(name))]
+    verdicts = []
+    for name in names:
+        rows = table.published(name)
+        for row in rows.drop_duplicates("trial_id").to_dict("records"):  # no verdict on rows that are not what they say
+            table.trial_of(row)
+        verdicts += ledger.judge(rows)
     if arguments.json:
         print(json.dumps([verdict.as_dict() for verdict in verdicts], allow_nan=False))
     else:
