@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -243,8 +244,19 @@ def test_ctrl_c_in_a_trial(options, store, capsys, monkeypatch):
 
     monkeypatch.setattr(finetune, "finetune", interrupted)
     assert main(options()) == 130
-    assert capsys.readouterr().err == "companion: interrupted; what was finished is stored.\n"
+    assert (
+        capsys.readouterr().err
+        == "companion: interrupted; what was finished is stored, and the same command goes on from there.\n"
+    )
     assert files(store) == []
+
+
+def test_a_run_that_is_told_to_end_says_how_to_go_on(profile, capsys, monkeypatch):
+    monkeypatch.setattr(notebooks, "execute", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["run", "--profile", str(profile)]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- run, status, results -------------------------------------------------------------------------------------------

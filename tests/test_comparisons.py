@@ -160,6 +160,7 @@ def test_missing_and_damaged_tables_end_in_a_sentence(tmp_path):
         ({"seed": [None, 1, 2]}, "values of another type"),
         ({"probe_layer": 1.5}, "values of another type"),
         ({"experiment": None}, "rows without 'experiment'"),
+        ({"metric": "f1"}, "an unknown metric"),
         ({"score": float("nan")}, "scores that are not from -1 to 1"),
         ({"score": float("inf")}, "scores that are not from -1 to 1"),
         ({"trial_id": "a"}, "a trial twice"),

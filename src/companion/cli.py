@@ -35,7 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"companion: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("companion: interrupted; what was finished is stored.", file=sys.stderr)
+        print(
+            "companion: interrupted; what was finished is stored, and the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         return 0
@@ -243,6 +246,7 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
 def run(arguments: argparse.Namespace) -> None:
     """Execute each wanted notebook with ``rerun=True``."""
     from companion import notebooks
+    from companion.sweep import terminable
 
     profile, wanted = _planned(arguments, arguments.experiments)
     for name in wanted:
@@ -251,11 +255,12 @@ def run(arguments: argparse.Namespace) -> None:
         _forget_failures(wanted)
     limits = {"COMPANION_TIME_LIMIT": arguments.time_limit, "COMPANION_GPU_SHARE": arguments.gpu_share}
     limits = {name: value for name, value in limits.items() if value is not None}
-    for name, parameters in wanted.items():
-        if arguments.executor:
-            parameters["executor"] = arguments.executor
-        out = BUILD / "runs" / profile / f"{name}.ipynb"
-        print(f"{name} ({profile}): {notebooks.execute(name, {**parameters, 'rerun': True}, out, **limits)}")
+    with terminable():  # a batch system's SIGTERM ends like Ctrl-C
+        for name, parameters in wanted.items():
+            if arguments.executor:
+                parameters["executor"] = arguments.executor
+            out = BUILD / "runs" / profile / f"{name}.ipynb"
+            print(f"{name} ({profile}): {notebooks.execute(name, {**parameters, 'rerun': True}, out, **limits)}")
     print("build the book from what is stored with: companion book" + _flag(profile))
 
 

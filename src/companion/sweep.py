@@ -129,7 +129,7 @@ def run(
     started = time.perf_counter()
     queue = _Queue(groups(wanted), store)
     events = _executor(executor)(queue, functools.partial(work, data_dir=data_dir), workers, limit)
-    with _bar(len(unique), len(unique) - len(wanted), progress) as bar, _terminable(), queue:
+    with _bar(len(unique), len(unique) - len(wanted), progress) as bar, terminable(), queue:
         try:
             for news in events if queue else ():
                 for result in news.results:
@@ -190,7 +190,7 @@ def _bar(total: int, done: int, progress: bool) -> tqdm:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C for the duration (where this is the main thread)."""
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -15,6 +15,7 @@ from companion.paths import RESULTS
 from companion.store import Result
 from companion.trial import Trial, format_layers, parse_layers
 
+METRICS = ("accuracy", "matthews")
 COLUMNS = {
     "trial_id": "str",
     "experiment": "str",
@@ -143,6 +144,8 @@ def _wrong(table: pd.DataFrame) -> str:
     lacking = table[needed].isna().any()
     if lacking.any():
         return f"rows without {lacking.idxmax()!r}"
+    if not table["metric"].isin(METRICS).all():
+        return "an unknown metric"
     if not table["score"].between(-1, 1).all():
         return "scores that are not from -1 to 1"
     if table.duplicated(["experiment", "trial_id"]).any():
