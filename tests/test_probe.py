@@ -140,6 +140,16 @@ def test_scores_of_every_layer_are_those_of_sklearn_on_padded_texts(task, poolin
     assert outcomes[0]["metric"] == ("matthews" if task == "cola" else "accuracy")
 
 
+def test_a_model_that_gives_nan_cannot_be_probed(lively):
+    base = models.load(lively)
+    texts = probe.Texts({"input_ids": [[1, 2, 3]], "attention_mask": [[1, 1, 1]]}, np.array([0]))
+    broken = copy.deepcopy(base.network)
+    with torch.no_grad():
+        next(iter(broken.parameters())).fill_(float("nan"))
+    with pytest.raises(InvalidValue, match="not all finite"):
+        probe.features(dataclasses.replace(base, network=broken), texts)
+
+
 def test_a_control_probe_learns_the_labels_of_last_words(lively, plan_trial, tiny_glue):
     real, control = (
         plan_trial(model=lively, train_size=40, seed=1, probe_layer=2, pooling="mean", control=c) for c in (False, True)

@@ -230,6 +230,8 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
     except yaml.YAMLError as error:
         raise InvalidValue(f"a -p value is not readable YAML ({arguments.parameters})", "quote it") from error
     for option in ("store", "data_dir"):
+        if option in overrides:  # commands that run no notebook would not see it
+            raise InvalidValue(f"{option!r} is not given by -p", f"use --{option.replace('_', '-')}")
         if getattr(arguments, option):
             overrides[option] = str(Path(getattr(arguments, option)).absolute())
     wanted = {n: dict(p) for n, p in profile.experiments.items() if not experiments or n in experiments}

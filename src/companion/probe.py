@@ -85,7 +85,10 @@ def _logistic(trials: Sequence[Trial], data_dir: Path | None) -> Iterator[Outcom
 
 @torch.no_grad()
 def features(base: models.Encoder, texts: Texts) -> np.ndarray:
-    """Hidden states (poolings × (layers + 1) × texts × width) of the intact model, dropout off, from one pass."""
+    """Hidden states (poolings × (layers + 1) × texts × width) of the intact model, dropout off, from one pass.
+
+    Raises :class:`InvalidValue` where a model gives numbers that are not finite.
+    """
     network = base.network.eval()
     depth, width = len(base.layers), network.config.hidden_size
     found = np.empty((len(POOLINGS), depth + 1, len(texts), width), dtype=np.float32)
@@ -94,6 +97,8 @@ def features(base: models.Encoder, texts: Texts) -> np.ndarray:
         for layer, hidden in enumerate(encoders.hidden_states(network, batch)):
             for which, pooling in enumerate(POOLINGS):
                 found[which, layer, rows] = encoders.pool(hidden, batch, pooling).numpy()
+    if not np.isfinite(found).all():
+        raise InvalidValue("the model's hidden states are not all finite numbers", "use weights without NaN in them")
     return found
 
 
