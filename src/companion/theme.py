@@ -25,7 +25,13 @@ _CONFIG = {
     "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
     "view": {"stroke": None},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridOpacity": 0.5},
-    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "orient": "top"},
+    "legend": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titleLimit": 400,
+        "orient": "top",
+    },
     "title": {"fontSize": 13, "fontWeight": "bold", "subtitleFontSize": 12, "anchor": "start", "frame": "group"},
 }
 
