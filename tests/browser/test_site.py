@@ -197,7 +197,7 @@ def test_layer_surgery_page_shows_the_chosen_model(visit, address):
     chart = first_chart(page)
 
     def pretrained() -> list[str]:
-        return [text for text in chart.locator(".mark-text text").all_text_contents() if text]
+        return [text for text in chart.locator(".role-mark.mark-text text").all_text_contents() if text]
 
     assert pretrained() == [str(i) for i in range(1, 9)]
     before = chart.locator(".role-title-text").first.text_content()
