@@ -30,7 +30,7 @@ test: env lint ## run every check and test
 lab: env ## open the labs in JupyterLab: operate on layers, explore the results
 	$(VENV)/bin/jupyter lab --notebook-dir=labs
 
-bench: env ## measure speed on this machine (half an hour, nothing else running); DATA=DIR names GLUE
+bench: env ## measure speed on this machine (forty minutes, nothing else running); DATA=DIR names GLUE
 	$(VENV)/bin/python -m benchmarks $(if $(DATA),--data-dir $(DATA))
 
 lint: env ## check style and format
