@@ -11,11 +11,10 @@ import altair as alt
 import pandas as pd
 
 from companion import authors, stats, theme
-from companion.views import View
+from companion.views import FEWEST_PLACES, View
 
 THIS_RUN = "this run"
 EVERY = "all"
-FEWEST_PLACES = 3  # a line through two would draw a shape that nothing was measured of
 SHOWN = "datum.seed < seeds_below"  # of single trials; means and intervals are always those of all
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
 MENUS = {"task": "task", "train_size": "training examples", "protocol": "protocol", "epochs": "epochs"}

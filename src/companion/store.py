@@ -243,9 +243,10 @@ def _make_here(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)
 
 
+METRICS = ("accuracy", "matthews")
 # What every result says of its trial's outcome, and what must be true of it.
 _OUTCOME = {
-    "metric": lambda value: value in ("accuracy", "matthews"),
+    "metric": lambda value: value in METRICS,
     "score": lambda value: _is_number(value) and -1 <= value <= 1,
     "diverged": lambda value: type(value) is bool,
     "failure": lambda value: isinstance(value, str),

@@ -12,10 +12,9 @@ import pandas as pd
 
 from companion.errors import CompanionError, TableUnavailable
 from companion.paths import RESULTS
-from companion.store import Result
+from companion.store import METRICS, Result
 from companion.trial import Trial, format_layers, parse_layers
 
-METRICS = ("accuracy", "matthews")
 COLUMNS = {
     "trial_id": "str",
     "experiment": "str",

@@ -18,6 +18,7 @@ from companion.errors import InvalidValue, TableUnavailable, UnknownName
 from companion.trial import format_layers, parse_layers
 
 DIRECTIONS = ("suffix", "prefix")
+FEWEST_PLACES = 3  # a line through two would draw a shape that nothing was measured of
 SETTING = ["model", "layers", "task", "metric"]
 SAME_RUN = ["model", "task", "train_size", "epochs"]
 
@@ -233,7 +234,7 @@ def transfer_and_probing(table: pd.DataFrame, pooling: str = "mean") -> View:
     """
     tuned = progressive(table[table["protocol"] == "described"], "suffix").trials
     places = tuned.groupby("train_size")["x"].transform("nunique")
-    tuned = tuned[places >= 3]  # of fewer places there is no curve yet
+    tuned = tuned[places >= FEWEST_PLACES]
     probes = _required(table[(table["kind"] == "probe") & (table["pooling"] == pooling) & ~table["control"]], "probing")
     probes = probes[probes["learning_rate"].isna() & (probes["train_size"] == probes["train_size"].max())]
     names = [f"{size:,}" for size in sorted(tuned["train_size"].unique())]
