@@ -121,6 +121,27 @@ def test_dropdowns_offer_what_the_table_has(table):
     assert "seeds_below" in offered
 
 
+def test_means_are_read_off_at_a_place(table):
+    """Every mean is said at its place, as stats computes it; the slider covers the axis; a click on a line filters."""
+    more = pd.concat([table, table.assign(train_size=500, trial_id="500/" + table["trial_id"])], ignore_index=True)
+    spec = progressive(more).to_dict()
+    params = {param["name"]: param for param in spec["params"]}
+    assert [params["at"]["bind"][end] for end in ("min", "max")] == [0, LAYERS]
+    assert params["picked"]["bind"] == "legend"
+    [text] = [layer for layer in spec["vconcat"][0]["layer"] if "expr" in json.dumps(layer["mark"].get("text", ""))]
+    said, choice = re.match(r"(\{.*?\})\[(.*?)\]", text["mark"]["text"]["expr"]).groups()
+    assert choice == "task + '/' + protocol + '/' + at"
+    means = views.progressive(more, "suffix").means
+    assert len(json.loads(said)) == len(means) / 2  # two train sizes
+    for key, lines in json.loads(said).items():
+        task, protocol, x = key.split("/")
+        rows = means.query("task == @task and protocol == @protocol and x == @x", local_dict={**locals(), "x": int(x)})
+        told = [f"{row['series']}: {row['mean']:.3f}" for _, row in rows.iterrows()]
+        assert " ".join(lines).replace("\u00a0", " ").strip() == f"at {x} – " + " · ".join(told)
+    lines = [layer for layer in spec["vconcat"][0]["layer"] if layer["mark"]["type"] == "line"]
+    assert {"param": "picked"} in lines[0]["transform"][1]["filter"]["and"]
+
+
 def test_axis_follows_the_metric_of_the_task(table):
     view = progressive(table).to_dict()["vconcat"][0]
     assert '"pocket-cola": "Matthews correlation"' in view["title"]["text"]["expr"]
@@ -213,5 +234,5 @@ def test_places_without_an_order_are_not_joined_by_lines(table):
     marks = [layer["mark"]["type"] for layer in spec["vconcat"][0]["layer"]]
     assert "line" not in marks
     assert "area" not in marks
-    assert marks.count("rule") == 1
+    assert marks.count("rule") == 2  # the bars, and the line where means are read off
     assert spec["description"].startswith("Points of the score")

@@ -53,7 +53,7 @@
     await loadVega();
     const spec = JSON.parse(chart.querySelector(specification).textContent);
     const kept = choices(chart);
-    const names = (spec.params ?? []).filter((param) => param.bind).map((param) => param.name);
+    const names = (spec.params ?? []).filter((param) => param.bind?.input).map((param) => param.name);
     for (const [name, value] of kept) spec.params.find((param) => param.name === name).value = value;
     const focused = names.indexOf(document.activeElement?.name);
     chart.querySelector(".companion-drawing")?.remove();

@@ -6,6 +6,7 @@ A table given to a figure holds the trials of one model; :mod:`companion.embed` 
 from __future__ import annotations
 
 import json
+import textwrap
 
 import altair as alt
 import pandas as pd
@@ -15,6 +16,8 @@ from companion.views import FEWEST_PLACES, View
 
 THIS_RUN = "this run"
 EVERY = "all"
+READ_WIDTH = 50  # characters of a line of text that a narrow window holds
+LINE = 15  # pixels of a line of text
 SHOWN = "datum.seed < seeds_below"  # of single trials; means and intervals are always those of all
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
 MENUS = {"task": "task", "train_size": "training examples", "protocol": "protocol", "epochs": "epochs"}
@@ -24,17 +27,21 @@ def curves(view: View, this_run: View | None = None) -> alt.TopLevelMixin:
     """Score against the view's x, one line per series, with a dropdown for each of its menus and for the series.
 
     Bands (bars, where the view has no order) are 95 % t-intervals, absent where n < 3; dots are single trials, crosses
-    diverged ones; a dashed horizontal line is the view's reference; rings on top are the trials of ``this_run``.
+    diverged ones; a dashed horizontal line is the view's reference; rings on top are the trials of ``this_run``. A
+    click on the legend shows some lines alone; a slider moves a thin vertical line, at which the means are said.
     """
     fresh = view.trials.head(0) if this_run is None else this_run.trials
     everything = pd.concat([view.trials, fresh], ignore_index=True)
     x = _x_channel(view)
     y = alt.Y("score:Q", title=None, scale=_score_scale(everything, [view.means, view.reference_means]))
-    layers = [*_reference_layers(view, y), *_mean_layers(view, x, y), _trial_layer(view, x, y)]
+    layers = [_reading_line(view, x), _reading_text(view), *_reference_layers(view, y), *_mean_layers(view, x, y)]
+    layers.append(_trial_layer(view, x, y))
     if len(fresh):
         layers.append(_this_run_layer(view, fresh, x, y))
     layers.append(_diverged_layer(view, x, y))
     layered = alt.layer(*layers).properties(width="container", height=300, title=_metric_title(view, everything))
+    if len(view.members) > 1:
+        layered = layered.add_params(alt.selection_point(name="picked", fields=["series"], bind="legend"))
     parts = [layered]
     if view.strip:
         depth = int(view.trials["layers"].max())
@@ -66,17 +73,60 @@ def _controls(view: View, trials: pd.DataFrame) -> list[alt.Parameter]:
     if len(view.members) > 1:
         bind = alt.binding_select(options=[EVERY, *view.members], name=f"{view.series_title} ")
         found.append(alt.param(name="shown", value=EVERY, bind=bind))
+    found.append(_reading_place(view))
     every = int(trials["seed"].max()) + 1
     bind = alt.binding_range(min=0, max=every, step=1, name="single trials of seeds below ")
     return [*found, alt.param(name="seeds_below", value=every, bind=bind)]
 
 
 def _chosen(view: View, rows: pd.DataFrame) -> alt.Chart:
-    """The rows that the dropdowns select."""
-    tests = [f"datum.{column} == {column}" for column in view.menus]
-    if len(view.members) > 1 and "series" in rows:
-        tests.append(f"(shown == '{EVERY}' || datum.series == shown)")
-    return alt.Chart(rows).transform_filter(" && ".join(tests))
+    """The rows that the dropdowns and clicks on the legend select; these override the dropdown of the series."""
+    chart = alt.Chart(rows).transform_filter(" && ".join(f"datum.{column} == {column}" for column in view.menus))
+    if len(view.members) == 1 or "series" not in rows:
+        return chart
+    chosen = f"length(data('picked_store')) || shown == '{EVERY}' || datum.series == shown"
+    return chart.transform_filter({"and": [{"param": "picked"}, chosen]})
+
+
+def _reading_place(view: View) -> alt.Parameter:
+    """Where the means are read off: a slider over the ticks, or a menu where they are far apart."""
+    places = sorted(int(x) for x in view.means["x"].unique())
+    name = f"read off at {view.x_title} "
+    if view.logarithmic:
+        bind = alt.binding_select(options=places, labels=[f"{place:,}" for place in places], name=name)
+    else:
+        bind = alt.binding_range(min=min(view.ticks), max=max(view.ticks), step=1, name=name)
+    return alt.param(name="at", value=places[len(places) // 2], bind=bind)
+
+
+def _reading_line(view: View, x: alt.X) -> alt.Chart:
+    places = alt.Chart(pd.DataFrame({"x": list(view.ticks)})).transform_filter("datum.x == at")
+    return places.mark_rule(strokeWidth=1, color=theme.PRETRAINED, opacity=0.8, aria=False).encode(x=x)
+
+
+def _reading_text(view: View) -> alt.Chart:
+    """The means of the chosen trials at the place that is read off, in words above the plot."""
+    lines, height = _read_off(view)
+    absent = "[at === null ? ' ' : 'at ' + at + ' – no trials'" + ", ' '" * (height - 1) + "]"
+    choice = " + '/' + ".join([*view.menus, "at"])
+    said = alt.ExprRef(f"{json.dumps(lines)}[{choice}] || {absent}")
+    mark = alt.Chart(pd.DataFrame([{}])).mark_text(
+        align="left", baseline="top", lineHeight=LINE, fontSize=12, text=said
+    )
+    return mark.encode(x=alt.value(0), y=alt.value(-LINE * height - 6))
+
+
+def _read_off(view: View) -> tuple[dict[str, list[str]], int]:
+    """Choice of menus and place → the means there as lines of text, and the number of lines each of them has."""
+    order = {name: i for i, name in enumerate(view.members)}
+    rows = view.means.sort_values("series", key=lambda names: names.map(order), kind="stable")
+    said = {}
+    for key, points in rows.groupby([*view.menus, "x"]):
+        means = [f"{name}: {mean:.3f}" for name, mean in zip(points["series"], points["mean"], strict=True)]
+        text = " · ".join(mean.replace(" ", "\u00a0") for mean in means)
+        said["/".join(map(str, key))] = textwrap.wrap(f"at {key[-1]:,} – {text}", READ_WIDTH)
+    height = max(map(len, said.values()))
+    return {key: [*found, *[" "] * (height - len(found))] for key, found in said.items()}, height
 
 
 def _reference_layers(view: View, y: alt.Y) -> list[alt.Chart]:
@@ -190,7 +240,8 @@ def _metric_title(view: View, trials: pd.DataFrame) -> alt.Title:
     has = f"indexof({json.dumps(joined)}, {choice}) >= 0"
     metric = f"{json.dumps(metrics.to_dict())}[task]"
     marks = "mean, 95 % t-interval, single trials" + (" (× diverged)" if trials["diverged"].any() else "")
-    return alt.Title(alt.ExprRef(f"{has} ? {metric} : 'no trials of this choice are stored'"), subtitle=marks)
+    text = alt.ExprRef(f"{has} ? {metric} : 'no trials of this choice are stored'")
+    return alt.Title(text, subtitle=marks, offset=6)
 
 
 def _by_task(values: dict[str, object]) -> alt.ExprRef:
@@ -211,8 +262,9 @@ def _layer_strip(view: View, layers: int) -> alt.Chart:
     y = y.axis(values=[1.5, layers + 0.5], labelExpr="floor(datum.value)", grid=False, ticks=False, domain=False)
     fill = alt.Fill("state:N", scale=scale, legend=alt.Legend(title=None, symbolType="square", orient="bottom"))
     rects = alt.Chart(pd.DataFrame(cells)).transform_calculate(left="datum.x - 0.36", right="datum.x + 0.36")
-    mark = rects.mark_rect(stroke=theme.PRETRAINED, strokeWidth=0.6, aria=False)
-    return mark.encode(x=x, x2="right:Q", y=y, y2="next:Q", fill=fill)
+    width = alt.condition("datum.x == at", alt.value(1.2), alt.value(0.6))
+    mark = rects.mark_rect(stroke=theme.PRETRAINED, aria=False)
+    return mark.encode(x=x, x2="right:Q", y=y, y2="next:Q", fill=fill, strokeWidth=width)
 
 
 def _describe(view: View, fresh: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from companion import authors, claims, comparisons, embed, figures, views
+from companion import authors, claims, comparisons, embed, figures, views, worth
 from companion import table as tables
 from companion.errors import TableUnavailable
 from companion.study import Study
@@ -116,6 +116,20 @@ def published_figure(
     card = run_card(trials, f"Published trials: profile {profile}")
     drawn = embed.show(figures.curves(view), name=name, caption=_caption(caption, view), rows=view.means)
     return HTML(card.data + drawn.data)
+
+
+def worth_by_size(trials: pd.DataFrame, profiles: list[str], *, name: str, caption: str) -> HTML | Markdown:
+    """What layers are worth by train size, in these trials and in what is published of data scaling in ``profiles``."""
+    others = [tables.published_or_empty(profile).query("experiment == 'data_scaling'") for profile in profiles]
+    everything = comparisons.distinct(pd.concat([trials, *others], ignore_index=True))
+    try:
+        found = worth.worth(everything)
+    except TableUnavailable:
+        return Markdown("*No trial here can be paired with an intact one of the same seed.*")
+    fewest, most = found["n"].min(), found["n"].max()
+    models = _listed(found["model"].unique())
+    caption = f"{caption} Models {models}; tasks {_listed(found['task'].unique())}; {fewest} to {most} seeds a point. "
+    return embed.show(worth.chart(found), name=name, caption=caption + INTERVAL, rows=found)
 
 
 def beside_authors(

@@ -11,6 +11,9 @@ import altair as alt
 
 # Blue, vermilion and green of Okabe and Ito; their yellow and pink, darkened to be seen on white.
 PALETTE = ("#0072B2", "#D55E00", "#00916B", "#9A7500", "#B0578D", "#737373")
+# Purple, ochre and teal: a task keeps its color in every figure that shows several, and lines of one task have others.
+TASK_PALETTE = ("#7B61C9", "#9A7500", "#00899A", "#5E7F1E", "#B0578D", "#737373")
+TASK_ORDER = ("cola", "sst2", "qnli")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4])
 THIS_RUN = "#B0578D"
@@ -44,6 +47,13 @@ def styled(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
 def color_scale(domain: list) -> alt.Scale:
     """One color per member of ``domain``, in its order; at most six."""
     return alt.Scale(domain=domain, range=list(PALETTE[: len(domain)]))
+
+
+def task_scale(domain: list) -> alt.Scale:
+    """The color of each task of ``domain``: the paper's three have their own, others the next in order; at most six."""
+    known = [task for task in TASK_ORDER if task in domain]
+    ordered = [*TASK_ORDER, *(task for task in domain if task not in known)]
+    return alt.Scale(domain=domain, range=[TASK_PALETTE[ordered.index(task)] for task in domain])
 
 
 def shape_scale(domain: list) -> alt.Scale:

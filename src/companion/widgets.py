@@ -341,7 +341,8 @@ class ResultsExplorer:
         spec = figures.curves(self._shown).to_dict()
         for parameter in spec["params"]:
             parameter.pop("bind", None)
-            parameter["value"] = chosen.get(parameter["name"], parameter.get("value"))
+            if "value" in parameter:
+                parameter["value"] = {**chosen, "at": None}.get(parameter["name"], parameter["value"])
         for part in spec["vconcat"]:
             part["width"] = WIDTH
         self.chart.value = picture(spec, spec["description"])

@@ -1,0 +1,108 @@
+"""What pretrained layers are worth by number of training examples, task beside task and model beside model.
+
+A task has its color here whatever the model, and a model its shape and dash. Accuracy and Matthews correlation are
+different units, so each has a panel.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from companion import theme
+from companion.comparisons import effects, plain
+from companion.errors import TableUnavailable
+
+COLUMNS = ["model", "task", "metric", "train_size", "kept", "share", "n", "worth", "low", "high"]
+KEPT_FIRST = 0  # percent of the layers kept below, when the page opens: nothing, so all layers together
+
+
+def worth(trials: pd.DataFrame) -> pd.DataFrame:
+    """What the layers above the first ``kept`` are worth: intact minus those redrawn ("described"), paired by seed.
+
+    ``trials``: rows of the tidy table, of one model or several. A row per model, task, train size and ``kept``, with
+    ``share`` (percent of the layers that are kept), n (seeds), worth, low and high (95 % t-interval, NaN when n < 3).
+    Raises :class:`TableUnavailable` where no trial can be paired.
+    """
+    rows = plain(trials)
+    usual = rows.groupby(["model", "task", "train_size"])["epochs"].transform("min")  # longer trainings are a control
+    found = effects(rows[rows["epochs"] == usual], "intact")
+    found = found[found["kind"].isin(["suffix", "all"]) & (found["protocol"] == "described")]
+    if found.empty:
+        raise TableUnavailable("no trial can be paired with an intact one", "run both with `companion run`")
+    depth = rows.groupby("model")["layers"].max()
+    kept = found["preserved_layers"].astype(int)
+    share = (100 * kept / found["model"].map(depth)).round().astype(int)
+    turned = {"worth": 0 - found["mean"], "low": 0 - found["high"], "high": 0 - found["low"]}  # 0 - 0 is 0, -0.0 is not
+    return found.assign(**turned, kept=kept, share=share).sort_values(
+        ["metric", "task", "model", "train_size", "kept"]
+    )[COLUMNS]
+
+
+def chart(found: pd.DataFrame) -> alt.TopLevelMixin:
+    """``found`` (of :func:`worth`) over the number of training examples, a panel for each metric."""
+    shares = sorted(found["share"].unique().tolist())
+    labels = ["0 (all layers together)" if share == 0 else f"{share} %" for share in shares]
+    bind = alt.binding_select(options=shares, labels=labels, name="worth of the layers above the first ")
+    drawn = _beside_each_other(found.assign(family=found["task"].str.removeprefix("pocket-")))
+    panels = [_panel(drawn, metric) for metric in drawn["metric"].unique()]
+    text = (
+        "Line charts of what pretrained layers are worth (score of the intact model minus score with those layers "
+        f"random) against the number of training examples, for the tasks {', '.join(drawn['family'].unique())} (by "
+        f"color) and the models {', '.join(drawn['model'].unique())} (by shape and dash), with 95 percent intervals "
+        "and a line at zero."
+    )
+    kept = alt.param(name="share", value=KEPT_FIRST, bind=bind)
+    picked = [alt.selection_point(name=f"picked_{f}", fields=[f], bind="legend") for f in ("family", "model")]
+    panels[0] = panels[0].add_params(*picked)
+    return theme.styled(alt.vconcat(*panels, spacing=14).add_params(kept).properties(description=text))
+
+
+def _beside_each_other(found: pd.DataFrame) -> pd.DataFrame:
+    """``place``: the train size, moved by a few percent so that intervals of one size do not hide each other."""
+    lines = (found["task"] + found["model"]).rank(method="dense")
+    return found.assign(place=found["train_size"] * 1.03 ** (lines - lines.max() / 2))
+
+
+def _panel(drawn: pd.DataFrame, metric: str) -> alt.LayerChart:
+    """One metric's lines; the legends are of all panels, so that they stand once."""
+    tasks, models = sorted(drawn["family"].unique()), list(drawn["model"].unique())
+    rows = alt.Chart(drawn[drawn["metric"] == metric]).transform_filter("datum.share == share")
+    rows = rows.transform_filter({"and": [{"param": "picked_family"}, {"param": "picked_model"}]})
+    x = alt.X("place:Q", title="training examples", scale=alt.Scale(type="log", domain=_around(drawn), nice=False))
+    x = x.axis(values=sorted(drawn["train_size"].unique().tolist()), format=",d", grid=False)
+    scale = alt.Scale(domain=_range(drawn[drawn["metric"] == metric]), zero=False, nice=True)
+    y = alt.Y("worth:Q", title=None, scale=scale)
+    legend = alt.Legend(title="task (PocketBERT: pocket-…)", symbolOpacity=1)
+    color = alt.Color("family:N", legend=legend, scale=theme.task_scale(tasks))
+    shape = alt.Shape("model:N", title="model", scale=theme.shape_scale(models))
+    dash = alt.StrokeDash("model:N", title="model", scale=theme.dash_scale(models))
+    base = rows.encode(x=x, color=color, detail="task:N")
+    told = [
+        alt.Tooltip("task:N"),
+        alt.Tooltip("model:N"),
+        alt.Tooltip("train_size:Q", title="training examples", format=","),
+    ]
+    told += [alt.Tooltip("kept:Q", title="first layers kept"), alt.Tooltip("n:Q", title="seeds")]
+    told += [alt.Tooltip("worth:Q", format="+.3f")]
+    told += [alt.Tooltip("low:Q", title="95 % interval from", format="+.3f"), alt.Tooltip("high:Q", format="+.3f")]
+    zero = alt.Chart(pd.DataFrame([{"zero": 0}])).mark_rule(color=theme.PRETRAINED, aria=False).encode(y="zero:Q")
+    spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
+    layers = [
+        zero,
+        spread.encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
+        base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash),
+        base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=told),
+    ]
+    title = alt.Title(f"worth in {theme.METRIC_TITLES[metric]}", subtitle="mean of paired differences, 95 % t-interval")
+    return alt.layer(*layers).properties(width="container", height=190, title=title)
+
+
+def _around(drawn: pd.DataFrame) -> list[float]:
+    return [drawn["train_size"].min() / 1.3, drawn["train_size"].max() * 1.3]
+
+
+def _range(rows: pd.DataFrame) -> list[float]:
+    """All means, and of the intervals what lies within one unit: two or three seeds can give absurdly wide ones."""
+    seen = rows[["worth", "low", "high"]].astype(float)
+    return [max(-1.0, seen.min().min()), min(1.0, seen.max().max())]
