@@ -17,6 +17,7 @@ from companion import (
     comparisons,
     coverage,
     embed,
+    explorer,
     figures,
     handbook,
     lessons,
@@ -210,6 +211,18 @@ def layer_surgery(profile: str, width: int) -> Callable[[], str]:
     return made
 
 
+def any_experiment() -> str:
+    """Every experiment of every published profile in one picture, by menus."""
+    found = explorer.collected({name: table.published(name) for name in table.published_profiles()})
+    caption = (
+        "Published trials of every profile and experiment. Large points are means of the seeds, with 95 % Student-t "
+        "intervals from three seeds up; small dots are single trials, whose identifiers are told by pointing at them. "
+        "Dev split."
+    )
+    rows = explorer.points(found).drop(columns=explorer.TRIAL)
+    return embed.on_page(explorer.chart(found), name="any-experiment", caption=caption, rows=rows) + "\n"
+
+
 def error_bars() -> str:
     """What the released error bars cover beside what 95 % takes, by the number of values; computed, not quoted."""
     rows = []
@@ -285,6 +298,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "central-takeaway.md": central_takeaway,
     "surgery-pocket.md": layer_surgery("pocket", 3),
     "surgery-minilm.md": layer_surgery("minilm", 2),
+    "any-experiment.md": any_experiment,
     "error-bars.md": error_bars,
     "diverged.md": diverged,
     "spread-of-seeds.md": spread_of_seeds,

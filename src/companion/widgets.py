@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from companion import experiments, figures, models, pages, profiles, sweep, table, tasks, theme, views
+from companion import experiments, explorer, figures, models, pages, profiles, sweep, table, tasks, theme, views
 from companion.errors import CompanionError
 from companion.interventions import paper_permutation
 from companion.store import Result, Store
@@ -270,26 +270,6 @@ def picture(spec: dict, text: str) -> str:
     return f'<div role="img" aria-label="{html.escape(text, quote=True)}" style="overflow-x: auto">{svg}</div>'
 
 
-def _permutations(trials: pd.DataFrame) -> views.View:
-    depth = int(trials["layers"].max())
-    return views.permutation(trials, {seed: paper_permutation(seed, depth) for seed in range(1, 11)})
-
-
-# What the explorer draws of each experiment, by profile where the width of a block differs.
-VIEWS: dict[str, Callable[[pd.DataFrame], views.View]] = {
-    "progressive": lambda trials: views.progressive(trials, "suffix"),
-    "probing": views.probing,
-    "data_scaling": views.data_scaling,
-    "localized": lambda trials: views.localized(trials, 2 if trials["layers"].max() < 12 else 3),
-    "permutation": _permutations,
-    "small_data": views.small_data,
-    "single_layer": views.single_layer,
-    "learning_rate": views.learning_rate,
-    "layernorm": views.layernorm,
-    "initialization": views.initialization,
-}
-
-
 class ResultsExplorer:
     """The results explorer: any experiment of any published profile, as a chart and as the rows behind it."""
 
@@ -308,21 +288,15 @@ class ResultsExplorer:
     def _profile_chosen(self) -> None:
         self._table = table.published(self.profile.value)
         before = self.experiment.value
-        names = [name for name in VIEWS if self._view(name) is not None]
+        names = [name for name in explorer.VIEWS if explorer.view(self._table, name) is not None]
         self.experiment.options = names
         self.experiment.value = before if before in names else names[0]
         self._experiment_chosen()
 
-    def _view(self, experiment: str) -> views.View | None:
-        try:
-            return VIEWS[experiment](self._table[self._table["experiment"] == experiment].reset_index(drop=True))
-        except CompanionError:  # published trials that have no place in its figure
-            return None
-
     def _experiment_chosen(self) -> None:
         if self.experiment.value is None:  # for a moment, while the options change
             return
-        self._shown = self._view(self.experiment.value)
+        self._shown = explorer.view(self._table, self.experiment.value)
         menus = []
         for column in self._shown.menus:
             options = sorted(self._shown.trials[column].unique().tolist(), key=str)

@@ -227,6 +227,41 @@ def test_size_dropdown_leaves_one_line_and_slider_hides_trials(visit, address):
     assert means < marks.count() < dots
 
 
+def test_a_click_on_the_legend_leaves_one_line(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    everything = len(lines(page))
+    first_chart(page).locator(".role-legend-symbol path").first.click()
+    page.wait_for_function("document.querySelectorAll('.companion-chart .mark-line path').length == 1")
+    first_chart(page).locator(".role-legend-symbol path").first.click()  # and back
+    page.wait_for_function(f"document.querySelectorAll('.companion-chart .mark-line path').length == {everything}")
+
+
+def test_means_are_read_off_where_the_slider_stands(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    chart = first_chart(page)
+    chart.get_by_role("slider", name="read off at pretrained layers preserved").focus()
+    page.keyboard.press("Home")
+    said = chart.locator(".role-mark.mark-text text").filter(has_text="at 0 – ")
+    assert re.search(r"500: -?\d\.\d{3}", said.first.text_content())
+    page.keyboard.press("End")
+    assert said.count() == 0
+
+
+def test_explorer_page_shows_any_experiment(visit, address):
+    page = visit(f"{address}/{LABS}").page
+    figure = page.locator("#figure-any-experiment")
+    figure.scroll_into_view_if_needed()
+    figure.locator("svg.marks").wait_for()
+    figure.get_by_role("combobox", name="profile").select_option(label="pocket")
+    figure.get_by_role("combobox", name="experiment").select_option(label="permutation")
+    assert "against: permutation" in figure.locator(".role-title-text").first.text_content()
+    assert figure.locator(".mark-symbol path").count() > 10
+    figure.get_by_role("combobox", name="experiment").select_option(label="small_data")
+    figure.get_by_role("combobox", name="experiment").select_option(label="localized")
+    figure.get_by_role("combobox", name="training examples").select_option(label="100")
+    figure.get_by_text("No trial of this choice is published.").wait_for()
+
+
 def test_dropdown_works_by_keyboard(visit, address):
     page = visit(f"{address}/{CHARTS}").page
     before = lines(page)
