@@ -123,7 +123,7 @@ def _read_off(view: View) -> tuple[dict[str, list[str]], int]:
     said = {}
     for key, points in rows.groupby([*view.menus, "x"]):
         means = [f"{name}: {mean:.3f}" for name, mean in zip(points["series"], points["mean"], strict=True)]
-        text = " · ".join(mean.replace(" ", "\u00a0") for mean in means)
+        text = ", ".join(mean.replace(" ", "\u00a0") for mean in means)
         said["/".join(map(str, key))] = textwrap.wrap(f"at {key[-1]:,} – {text}", READ_WIDTH)
     height = max(map(len, said.values()))
     return {key: [*found, *[" "] * (height - len(found))] for key, found in said.items()}, height
