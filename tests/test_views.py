@@ -117,6 +117,23 @@ def test_initialization_has_a_line_for_each_way_of_drawing():
     assert set(view.trials["epochs"]) == {1, 4}
 
 
+def test_transfer_beside_probing_shows_both_poolings_of_the_largest_size():
+    probes = [
+        {"probe_layer": k, "pooling": pooling, "train_size": size, "control": control}
+        for k in (0, 2, 4)
+        for pooling in ("first", "mean")
+        for size, control in ((16, False), (24, False), (24, True))
+    ]
+    released = {"probe_layer": 2, "train_size": 24, "protocol": "released"}
+    view = views.transfer_and_probing(rows(*SUFFIXES, RELEASED, *probes, released))
+    assert view.members == ("16", "24, probe of first token", "24, probe of mean of tokens")
+    shown = view.trials[view.trials["kind"] == "probe"]
+    assert set(zip(shown["series"], shown["x"], strict=True)) == {(m, k) for m in view.members[1:] for k in (0, 2, 4)}
+    assert set(view.trials["protocol"]) == {"described"}
+    assert not shown["control"].any()
+    assert view.redrawn == {0: (0, 1, 2, 3), 2: (2, 3), 4: ()}
+
+
 def test_probes_of_different_kinds_are_different_lines():
     kinds = [{}, {"pooling": "mean"}, {"control": True}, {"protocol": "released"}]
     view = views.probing(rows(*({"probe_layer": k, **kind} for kind in kinds for k in (0, 4))))

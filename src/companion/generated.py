@@ -183,8 +183,8 @@ def central_result() -> str:
     caption = (
         f"{pages.about(trials)} Published trials. Fine-tuned: the first k pretrained layers are kept, the others "
         "are random before everything is fine-tuned. Frozen: a probe, which is a logistic regression, reads what the "
-        f"first k layers of the intact model give, averaged over all tokens. Means of {fewest} to {most} seeds. "
-        f"{pages.INTERVAL}"
+        "first k layers of the intact model give, at the first token or averaged over all tokens. Means of "
+        f"{fewest} to {most} seeds. {pages.INTERVAL}"
     )
     return embed.on_page(figures.curves(view), name="central", caption=caption, rows=view.means) + "\n"
 
@@ -213,7 +213,9 @@ def layer_surgery(profile: str, width: int) -> Callable[[], str]:
 
 def any_experiment() -> str:
     """Every experiment of every published profile in one picture, by menus."""
-    found = explorer.collected({name: table.published(name) for name in table.published_profiles()})
+    tables = {name: table.published(name) for name in table.published_profiles()}
+    largest_first = sorted(tables, key=lambda name: -len(tables[name]))
+    found = explorer.collected({name: tables[name] for name in largest_first})
     caption = (
         "Published trials of every profile and experiment. Large points are means of the seeds, with 95 % Student-t "
         "intervals from three seeds up; small dots are single trials, whose identifiers are told by pointing at them. "

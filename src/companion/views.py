@@ -19,6 +19,7 @@ from companion.trial import format_layers, parse_layers
 
 DIRECTIONS = ("suffix", "prefix")
 FEWEST_PLACES = 3  # a line through two would draw a shape that nothing was measured of
+POOLED = {"first": "first token", "mean": "mean of tokens"}
 SETTING = ["model", "layers", "task", "metric"]
 SAME_RUN = ["model", "task", "train_size", "epochs"]
 
@@ -205,10 +206,9 @@ def initialization(table: pd.DataFrame) -> View:
 def probing(table: pd.DataFrame) -> View:
     """Score of probes against the number of frozen layers they read, a line for each kind of probe."""
     rows = _required(table[table["kind"] == "probe"], "probing")
-    names = {"first": "first token", "mean": "mean of tokens"}
-    kind = rows["pooling"].map(names).where(rows["learning_rate"].isna(), rows["protocol"])
+    kind = rows["pooling"].map(POOLED).where(rows["learning_rate"].isna(), rows["protocol"])
     kind = kind + rows["control"].map({True: ", random labels", False: ""})
-    order = [*names.values(), *(f"{n}, random labels" for n in names.values())]
+    order = [*POOLED.values(), *(f"{name}, random labels" for name in POOLED.values())]
     found = set(kind)
     return View(
         rows.assign(x=rows["probe_layer"], series=kind),
@@ -227,31 +227,32 @@ def small_data(table: pd.DataFrame) -> View:
     return progressive(table[table["train_size"] == table["train_size"].min()], "suffix")
 
 
-def transfer_and_probing(table: pd.DataFrame, pooling: str = "mean") -> View:
-    """What layers are worth beside what can be read off them: suffix curves by train size, and the probing curve.
+def transfer_and_probing(table: pd.DataFrame) -> View:
+    """What layers are worth beside what can be read off them: suffix curves by train size, and probing curves.
 
-    Fine-tuned models by the described protocol; probes of the largest train size that has any, on real labels.
+    Fine-tuned models by the described protocol; logistic probes of the largest train size that has any, on real
+    labels: of the first token, which the paper's probes and a fine-tuned classifier read, and of all tokens' mean.
     """
     tuned = progressive(table[table["protocol"] == "described"], "suffix").trials
     places = tuned.groupby("train_size")["x"].transform("nunique")
     tuned = tuned[places >= FEWEST_PLACES]
-    probes = _required(table[(table["kind"] == "probe") & (table["pooling"] == pooling) & ~table["control"]], "probing")
+    probes = _required(table[(table["kind"] == "probe") & ~table["control"]], "probing")
     probes = probes[probes["learning_rate"].isna() & (probes["train_size"] == probes["train_size"].max())]
     names = [f"{size:,}" for size in sorted(tuned["train_size"].unique())]
-    probe = f"{probes['train_size'].max():,}, probe"
+    read = {p: f"{probes['train_size'].max():,}, probe of {said}" for p, said in POOLED.items()}
     lines = [
         tuned.assign(series=tuned["train_size"].map("{:,}".format)),
-        probes.assign(x=probes["probe_layer"], series=probe),
+        probes.assign(x=probes["probe_layer"], series=probes["pooling"].map(read)),
     ]
     depth = _depth(table)
     return View(
         pd.concat(lines, ignore_index=True),
         "pretrained layers kept",
         "training examples",
-        (*names, probe),
+        (*names, *(name for pooling, name in read.items() if pooling in set(probes["pooling"]))),
         ("task",),
         f"against the number of first layers kept, 0 to {depth}: of models whose layers above them are random before "
-        "fine-tuning, one line for each number of training examples, and of a probe of the frozen layers",
+        "fine-tuning, one line for each number of training examples, and of probes of the frozen layers",
         tuple(range(depth + 1)),
     )
 
