@@ -122,9 +122,14 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
 
 
 def _picked(rows: pd.DataFrame) -> alt.Chart:
+    return alt.Chart(rows).transform_filter(_test())
+
+
+def _test() -> str:
+    """Whether a row is of the menus' choice."""
     tests = ["datum.profile == profile", "datum.experiment == experiment", "datum.family == family"]
     tests += [f"(datum.{column} == '{ANY}' || datum.{column} == {column})" for column in CHOSEN]
-    return alt.Chart(rows).transform_filter(" && ".join(tests))
+    return " && ".join(tests)
 
 
 def _intact(rows: pd.DataFrame, y: alt.Y) -> list[alt.Chart]:
@@ -136,8 +141,10 @@ def _intact(rows: pd.DataFrame, y: alt.Y) -> list[alt.Chart]:
 
 def _nothing(points: pd.DataFrame) -> alt.Chart:
     """A sentence where the menus choose what was not published."""
-    none = _picked(points).transform_aggregate(count="count()").transform_filter("datum.count == 0")
-    said = none.mark_text(text="No trial of this choice is published.", fontSize=13, aria=False)
+    counted = alt.Chart(points).transform_calculate(hit=f"{_test()} ? 1 : 0").transform_aggregate(hits="sum(hit)")
+    said = counted.transform_filter("datum.hits == 0").mark_text(
+        text="No trial of this choice is published.", fontSize=13, aria=False
+    )
     return said.encode(x=alt.value(alt.expr("width / 2")), y=alt.value(20))
 
 

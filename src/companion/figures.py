@@ -40,8 +40,6 @@ def curves(view: View, this_run: View | None = None) -> alt.TopLevelMixin:
         layers.append(_this_run_layer(view, fresh, x, y))
     layers.append(_diverged_layer(view, x, y))
     layered = alt.layer(*layers).properties(width="container", height=300, title=_metric_title(view, everything))
-    if len(view.members) > 1:
-        layered = layered.add_params(alt.selection_point(name="picked", fields=["series"], bind="legend"))
     parts = [layered]
     if view.strip:
         depth = int(view.trials["layers"].max())
@@ -155,6 +153,8 @@ def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         bars = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
         spread = [bars.encode(**interval)]
     points = rows.mark_point(filled=True, size=60, opacity=1)
+    if len(view.members) > 1:  # of this layer, because it has the legend that is clicked
+        points = points.add_params(alt.selection_point(name="picked", fields=["series"], bind="legend"))
     told = [alt.Tooltip("series:N", title=view.series_title), *_mean_tooltip()]
     return [*spread, points.encode(x=x, y=y, color=color, shape=shape, tooltip=told)]
 

@@ -14,6 +14,7 @@ from companion.comparisons import effects, plain
 from companion.errors import TableUnavailable
 
 COLUMNS = ["model", "task", "metric", "train_size", "kept", "share", "n", "worth", "low", "high"]
+PICKED = ["family", "model"]  # what a click on the legend chooses
 KEPT_FIRST = 0  # percent of the layers kept below, when the page opens: nothing, so all layers together
 
 
@@ -45,7 +46,8 @@ def chart(found: pd.DataFrame) -> alt.TopLevelMixin:
     labels = ["0 (all layers together)" if share == 0 else f"{share} %" for share in shares]
     bind = alt.binding_select(options=shares, labels=labels, name="worth of the layers above the first ")
     drawn = _beside_each_other(found.assign(family=found["task"].str.removeprefix("pocket-")))
-    panels = [_panel(drawn, metric) for metric in drawn["metric"].unique()]
+    first, *others = drawn["metric"].unique()
+    panels = [_panel(drawn, first, PICKED), *(_panel(drawn, metric, []) for metric in others)]
     text = (
         "Line charts of what pretrained layers are worth (score of the intact model minus score with those layers "
         f"random) against the number of training examples, for the tasks {', '.join(drawn['family'].unique())} (by "
@@ -53,8 +55,6 @@ def chart(found: pd.DataFrame) -> alt.TopLevelMixin:
         "and a line at zero."
     )
     kept = alt.param(name="share", value=KEPT_FIRST, bind=bind)
-    picked = [alt.selection_point(name=f"picked_{f}", fields=[f], bind="legend") for f in ("family", "model")]
-    panels[0] = panels[0].add_params(*picked)
     return theme.styled(alt.vconcat(*panels, spacing=14).add_params(kept).properties(description=text))
 
 
@@ -64,11 +64,12 @@ def _beside_each_other(found: pd.DataFrame) -> pd.DataFrame:
     return found.assign(place=found["train_size"] * 1.03 ** (lines - lines.max() / 2))
 
 
-def _panel(drawn: pd.DataFrame, metric: str) -> alt.LayerChart:
-    """One metric's lines; the legends are of all panels, so that they stand once."""
+def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChart:
+    """One metric's lines; the legends are of all panels, so that they stand once, and so are the clicks on them, which
+    ``picked`` defines."""
     tasks, models = sorted(drawn["family"].unique()), list(drawn["model"].unique())
     rows = alt.Chart(drawn[drawn["metric"] == metric]).transform_filter("datum.share == share")
-    rows = rows.transform_filter({"and": [{"param": "picked_family"}, {"param": "picked_model"}]})
+    rows = rows.transform_filter({"and": [{"param": f"picked_{field}"} for field in PICKED]})
     x = alt.X("place:Q", title="training examples", scale=alt.Scale(type="log", domain=_around(drawn), nice=False))
     x = x.axis(values=sorted(drawn["train_size"].unique().tolist()), format=",d", grid=False)
     scale = alt.Scale(domain=_range(drawn[drawn["metric"] == metric]), zero=False, nice=True)
@@ -88,11 +89,14 @@ def _panel(drawn: pd.DataFrame, metric: str) -> alt.LayerChart:
     told += [alt.Tooltip("low:Q", title="95 % interval from", format="+.3f"), alt.Tooltip("high:Q", format="+.3f")]
     zero = alt.Chart(pd.DataFrame([{"zero": 0}])).mark_rule(color=theme.PRETRAINED, aria=False).encode(y="zero:Q")
     spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
+    points = base.mark_point(filled=True, size=70, opacity=1)
+    by_legend = [alt.selection_point(name=f"picked_{field}", fields=[field], bind="legend") for field in picked]
+    points = points.add_params(*by_legend) if by_legend else points
     layers = [
         zero,
         spread.encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
         base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash),
-        base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=told),
+        points.encode(y=y, shape=shape, tooltip=told),
     ]
     title = alt.Title(f"worth in {theme.METRIC_TITLES[metric]}", subtitle="mean of paired differences, 95 % t-interval")
     return alt.layer(*layers).properties(width="container", height=190, title=title)
