@@ -145,7 +145,7 @@ def _nothing(points: pd.DataFrame) -> alt.Chart:
     said = counted.transform_filter("datum.hits == 0").mark_text(
         text="No trial of this choice is published.", fontSize=13, aria=False
     )
-    return said.encode(x=alt.value(alt.expr("width / 2")), y=alt.value(20))
+    return said.encode(x=alt.value(alt.expr("width / 2")), y=alt.value(alt.expr("height / 2")))
 
 
 def _controls(points: pd.DataFrame) -> list[alt.Parameter]:
