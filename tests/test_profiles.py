@@ -56,6 +56,16 @@ def test_a_profile_of_ones_own(tmp_path):
     ("content", "error", "said"),
     [
         ("{", InvalidValue, "is not readable YAML"),
+        ("progressive: {seeds: [0}", InvalidValue, r"is not readable YAML \(expected .*, line 1\); correct the file"),
+        ("shared: {}\nshared: {}", InvalidValue, "the key 'shared' is there twice, line 2"),
+        (
+            "shared: {}\nprogressive:\n  seeds: [0]\n  epochs: 1\n  'seeds': [1]",
+            InvalidValue,
+            "'seeds' is there twice, line 5",
+        ),
+        ("progressive: {preserved_layers: {described: all, described: 1}}", InvalidValue, "'described' is there twice"),
+        ("progressive: {tasks: [{1: a, 0x1: b}]}", InvalidValue, "the key 1 is there twice"),
+        ("progressive: {<<: {seeds: [0], seeds: [1]}}", InvalidValue, "is not readable YAML"),
         ("- 1\n", InvalidValue, "is not a mapping"),
         ("", InvalidValue, "is not a mapping"),
         ({"shared": {"seeds": [0]}}, InvalidValue, f"has no experiment; add a section: {', '.join(EXPERIMENTS)}"),
@@ -83,7 +93,8 @@ def test_profiles_that_are_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("text", "value"),
     [("2e-5", 2e-5), ("2.0e-5", 2e-5), ("-1E3", -1000.0), ("12", 12), ("[1e-4, 3]", [1e-4, 3]), ("2e5x", "2e5x"),
-     ("true", True), ("suffix", "suffix"), ("{described: all}", {"described": "all"})],
+     ("true", True), ("suffix", "suffix"), ("{described: all}", {"described": "all"}),
+     ("{'1': a, 1: b}", {"1": "a", 1: "b"})],
 )  # fmt: skip
 def test_values_are_read_as_one_would_write_them(text, value):
     read = profiles.read_yaml(text)

@@ -228,7 +228,9 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
     try:
         overrides = {key: profiles.read_yaml(value) for key, value in arguments.parameters}
     except yaml.YAMLError as error:
-        raise InvalidValue(f"a -p value is not readable YAML ({arguments.parameters})", "quote it") from error
+        raise InvalidValue(
+            f"a -p value is not readable YAML ({error}: {arguments.parameters})", "correct it"
+        ) from error
     for option in ("store", "data_dir"):
         if option in overrides:  # commands that run no notebook would not see it
             raise InvalidValue(f"{option!r} is not given by -p", f"use --{option.replace('_', '-')}")

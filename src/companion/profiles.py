@@ -31,7 +31,8 @@ class Profile:
 class _Yaml(yaml.SafeLoader):
     """Safe YAML in which 2e-5 is a number, as in YAML 1.2 and Python (1.1 wants 2.0e-5 and reads a text).
 
-    Aliases are refused: a few lines of them stand for a value larger than any memory.
+    Aliases are refused: a few lines of them stand for a value larger than any memory. So are keys that are there
+    twice, of which YAML takes the last.
     """
 
     def compose_node(self, parent, index):
@@ -39,14 +40,29 @@ class _Yaml(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)
         return super().compose_node(parent, index)
 
+    def flatten_mapping(self, node):
+        """Merge nothing: a mapping behind ``<<`` would come in unchecked, and without aliases it has no use."""
+
+    def construct_mapping(self, node, deep=False):
+        mapping, seen = super().construct_mapping(node, deep), set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                problem = f"the key {key!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return mapping
+
 
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"])
 
 
 def read_yaml(text: str) -> Any:
-    """The value a YAML text stands for; raises :class:`yaml.YAMLError`."""
+    """The value a YAML text stands for; raises :class:`yaml.YAMLError`, whose text is one line."""
     try:
         return yaml.load(text, _Yaml)
+    except yaml.MarkedYAMLError as error:
+        raise yaml.YAMLError(f"{error.problem}, line {error.problem_mark.line + 1}") from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         # PyYAML's own converters: a 13th month, a number of 5,000 digits, a thousand brackets
         raise yaml.YAMLError(f"a value that cannot be read ({type(error).__name__})") from error
@@ -71,7 +87,7 @@ def load(name: str) -> Profile:
     try:
         content = read_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InvalidValue(f"profile {name!r} is not readable YAML", "correct the file") from error
+        raise InvalidValue(f"profile {name!r} is not readable YAML ({error})", "correct the file") from error
     if not isinstance(content, dict):
         raise InvalidValue(f"profile {name!r} is not a mapping", "write it like the shipped profiles")
     if unknown := [key for key in content if key not in KEYS]:
