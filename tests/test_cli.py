@@ -15,8 +15,9 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import cli, coverage, experiments, finetune, notebooks, profiles, table
+from companion import cli, coverage, experiments, finetune, generated, notebooks, profiles, table
 from companion.cli import main
+from companion.errors import TableUnavailable
 from companion.store import Store
 
 
@@ -505,10 +506,18 @@ def test_claims_of_what_is_not_published(monkeypatch, capsys):
     one_sentence(main(["claims"]), capsys.readouterr(), "no table is published; run a profile and use")
 
 
-def test_no_claim_is_judged_on_rows_that_are_not_what_they_say(publications, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("seed", 7, "describes trial"), ("kind", "intact", "says kind 'intact' of a trial with 'all'"),
+     ("preserved_layers", 3, "says preserved_layers 3 of a trial with 0")],
+)  # fmt: skip
+def test_no_claim_is_judged_on_rows_that_are_not_what_they_say(column, value, said, publications, monkeypatch, capsys):
     rows = publications["one"]
-    monkeypatch.setitem(publications, "one", rows.assign(seed=[7, *rows["seed"][1:]]))
-    one_sentence(main(["claims", "--profile", "one"]), capsys.readouterr(), "describes trial")
+    listed_again = rows.tail(1).assign(experiment="localized", **{column: value})  # the row before it is sound
+    monkeypatch.setitem(publications, "one", pd.concat([rows, listed_again], ignore_index=True))
+    one_sentence(main(["claims", "--profile", "one"]), capsys.readouterr(), said)
+    with pytest.raises(TableUnavailable, match=said):
+        generated.scorecard()
 
 
 @pytest.mark.parametrize("argv", [["trial", "--model=--"], ["claims", "--profile=--"], ["status", "--store=--"]])

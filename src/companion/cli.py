@@ -453,12 +453,7 @@ def claims(arguments: argparse.Namespace) -> None:
     names = arguments.profile or table.published_profiles()
     if not names:
         raise TableUnavailable("no table is published", "run a profile and use `companion results publish`")
-    verdicts = []
-    for name in names:
-        rows = table.published(name)
-        for row in rows.drop_duplicates("trial_id").to_dict("records"):  # no verdict on rows that are not what they say
-            table.trial_of(row)
-        verdicts += ledger.judge(rows)
+    verdicts = [verdict for name in names for verdict in ledger.judge(table.checked(name))]
     if arguments.json:
         print(json.dumps([verdict.as_dict() for verdict in verdicts], allow_nan=False))
     else:

@@ -86,7 +86,7 @@ def published() -> str:
 
 def scorecard() -> str:
     """Every claim with its rule, and its verdict for each published profile with evidence and trial ids."""
-    judged = [verdict for name in table.published_profiles() for verdict in claims.judge(table.published(name))]
+    judged = [verdict for name in table.published_profiles() for verdict in claims.judge(table.checked(name))]
     return _verdicts(judged) + "".join(_claim(claim, judged) for claim in claims.CLAIMS)
 
 

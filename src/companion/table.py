@@ -57,6 +57,7 @@ COLUMNS = {
     "data": "str",
     "finished_at": "str",
 }
+_FIELDS = [field.name for field in fields(Trial)]
 
 
 def tidy(results: Iterable[Result], *, experiment: str, profile: str) -> pd.DataFrame:
@@ -77,13 +78,18 @@ def _row(result: Result, experiment: str, profile: str) -> dict[str, object]:
         "reinitialized": format_layers(trial.reinitialized),
         "permutation": ",".join(map(str, trial.permutation)),
         "pooling": "" if trial.probe_layer is None else trial.pooling,
-        "preserved_layers": trial.layers - len(trial.reinitialized) if trial.probe_layer is None else trial.probe_layer,
+        "preserved_layers": _preserved_layers(trial),
         "final_loss": outcome["loss_curve"][-1],
     }
 
 
+def _preserved_layers(trial: Trial) -> int:
+    return trial.layers - len(trial.reinitialized) if trial.probe_layer is None else trial.probe_layer
+
+
 def trial_of(row: Mapping[str, object]) -> Trial:
-    """The trial that a row of the table is about; :class:`TableUnavailable` if its id is not the row's.
+    """The trial that a row of the table is about; :class:`TableUnavailable` if the row's id, kind or number of
+    preserved layers is not the trial's.
 
     ``companion`` can therefore rerun every published row: it says all that the score depends on.
     """
@@ -94,11 +100,15 @@ def trial_of(row: Mapping[str, object]) -> Trial:
         raise TableUnavailable(f"the published row {row['trial_id']} describes no possible trial", remedy) from error
     if trial.id != row["trial_id"]:
         raise TableUnavailable(f"the published row {row['trial_id']} describes trial {trial.id}", remedy)
+    for name, value in {"kind": trial.kind, "preserved_layers": _preserved_layers(trial)}.items():
+        if pd.isna(row[name]) or row[name] != value:
+            told = f"says {name} {row[name]!r} of a trial with {value!r}"
+            raise TableUnavailable(f"the published row {row['trial_id']} {told}", remedy)
     return trial
 
 
 def _trial_of(row: Mapping[str, object]) -> Trial:
-    values = {field.name: row[field.name] for field in fields(Trial)}
+    values = {name: row[name] for name in _FIELDS}
     values = {name: None if pd.isna(value) else value for name, value in values.items()}
     for name in ("layers", "train_size", "seed", "max_length", "batch_size", "epochs", "probe_layer"):
         values[name] = None if values[name] is None else int(values[name])
@@ -135,6 +145,15 @@ def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
     if wrong := _wrong(table):
         raise TableUnavailable(f"{path} has {wrong}", "restore it from the repository")
     return table
+
+
+def checked(profile: str) -> pd.DataFrame:
+    """The published table for a verdict: :class:`TableUnavailable` also if a row is not of the trial that it names."""
+    rows = published(profile)
+    # The rows of one trial in several experiments say the same of it, unless one was edited: each differing one counts.
+    for row in rows.drop_duplicates(["trial_id", "kind", "preserved_layers", *_FIELDS]).to_dict("records"):
+        trial_of(row)
+    return rows
 
 
 def _wrong(table: pd.DataFrame) -> str:
