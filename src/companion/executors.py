@@ -71,8 +71,8 @@ def processes(queue: Queue, work: Work, workers: int | None, limit: float) -> It
     """Groups in ``workers`` processes of one thread each; by default one per GPU, or per core where there is none.
 
     A trial that takes longer than ``limit`` seconds, or whose process dies, has failed; a new process takes the next.
-    Raises :class:`WorkersLost` when processes die one after another without a result between, and what a worker
-    raises of :class:`CompanionError`.
+    Raises :class:`WorkersLost` when processes cannot be started or die one after another without a result between,
+    and what a worker raises of :class:`CompanionError`.
     """
     crew = [_Worker(work, limit, device) for device in slots(workers)]
     lost = 0
@@ -143,9 +143,15 @@ class _Worker:
         self.lost = False  # whether the process died of itself
 
     def begin(self, group: Group) -> None:
-        """Hand over a group."""
+        """Hand over a group; :class:`WorkersLost` if the machine has no room for a process."""
         if self._process is None:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:
+                raise WorkersLost(
+                    f"a worker process cannot be started ({error.strerror or error})",
+                    "end other programs or use fewer workers and run again; finished trials are stored",
+                ) from error
         self.group, self._since, self.lost = group, time.monotonic(), False
         with contextlib.suppress(OSError):  # a process that has died meanwhile is noticed by news()
             self.pipe.send(group)
@@ -192,14 +198,15 @@ class _Worker:
         self._started = False
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._work, os.getpid(), self._device))
+        process = context.Process(target=_serve, args=(theirs, self._work, os.getpid(), self._device))
         resource_tracker.ensure_running()  # starting it later, with the first worker, would unblock the signals
         stopping = {signal.SIGINT, signal.SIGTERM}
         # A blocked signal stays blocked in the new process: stopping is the sweep's to do, which a terminal's Ctrl-C
         # and a batch system's SIGTERM reach as well.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
         try:
-            self._process.start()
+            process.start()
+            self._process = process  # from here on end() ends it, whatever signal comes
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that the death of the process is the end of the pipe

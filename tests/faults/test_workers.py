@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 
@@ -47,6 +49,27 @@ def test_workers_that_keep_dying_stop_the_sweep(store, monkeypatch):
     with pytest.raises(WorkersLost, match="2 worker processes died one after another, .*SIGKILL.*; free some memory"):
         sweep.run([some_trial(seed=s) for s in range(9)], store, workers=1, progress=False)
     assert list(store) == []
+
+
+def test_a_worker_that_cannot_be_started_stops_the_sweep_and_loses_nothing(store, monkeypatch):
+    monkeypatch.setattr(sweep, "work", faulty.instant)
+    process, started = multiprocessing.get_context("spawn").Process, []
+    start = process.start
+
+    def only_one_starts(self):
+        if started:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(process, "start", only_one_starts)
+    trials = [some_trial(seed=s) for s in range(3)]
+    store.put(faulty.result(trials[0]))
+    with pytest.raises(WorkersLost, match="cannot be started .*temporarily unavailable.*; end other programs or use"):
+        sweep.run(trials, store, workers=2, progress=False)
+    assert [worker.is_alive() for worker in started] == [False]
+    assert [store.attempts(trial) for trial in trials] == [0, 0, 0]
+    assert sweep.run(trials, store, executor="local", progress=False).ran == 2
 
 
 # --- the queue, without processes -----------------------------------------------------------------------------------
