@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import cli, coverage, experiments, finetune, generated, notebooks, profiles, table
+from companion import cli, coverage, experiments, finetune, generated, notebooks, profiles, table, tuning
 from companion.cli import main
 from companion.errors import TableUnavailable
 from companion.store import Store
@@ -462,6 +462,20 @@ def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, capsys):
 def test_doctor_reads_the_data_folder(tiny_glue, capsys):
     main(["doctor", "--data-dir", str(tiny_glue)])
     assert f"ok    GLUE data: cola {TRAIN} + " in capsys.readouterr().out
+
+
+def test_tuning_that_cannot_be_kept_is_shown_all_the_same(profile, tmp_path, capsys, monkeypatch):
+    scored = [{"task": "cola", "train_size": 16, "learning_rate": rate, "score": rate} for rate in (0.25, 0.5)]
+    monkeypatch.setattr(tuning, "scores", lambda *_, **__: pd.DataFrame(scored))
+    tune = ["tune", "--profile", str(profile), "--rates", "0.25", "0.5"]
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    assert main(tune) == 0
+    assert len(pd.read_csv(tmp_path / "results" / "tuning-tiny.csv")) == 2
+    capsys.readouterr()
+    monkeypatch.setattr(cli, "RESULTS", profile)  # a file and no folder
+    code, said = main(tune), capsys.readouterr()
+    assert "0.25" in said.out
+    one_sentence(code, said._replace(out=""), f"the table of scores cannot be written to {profile} (File exists); make")
 
 
 # --- claims ---------------------------------------------------------------------------------------------------------

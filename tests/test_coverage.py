@@ -49,6 +49,23 @@ def test_the_readme_is_rewritten_between_its_marks_and_other_profiles_stay(tmp_p
     assert text.count("| minilm |") == 1
 
 
+@pytest.mark.parametrize(("owner", "method"), [(pd.DataFrame, "to_csv"), (Path, "write_text")])
+def test_an_account_that_cannot_be_written_leaves_both_files_as_they_were(owner, method, tmp_path, monkeypatch):
+    (tmp_path / "README.md").write_text(f"{coverage.BEGIN}\n{coverage.END}\n")
+    coverage.record(coverage.count("minilm", {"progressive": ["t0"]}, published()), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 2
+
+    def full(*given, **_):
+        next(each for each in given if isinstance(each, Path)).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(owner, method, full)
+    with pytest.raises(TableUnavailable, match=r"account .* cannot be written to .* \(No space left on device\); make"):
+        coverage.record(coverage.count("pocket", {"progressive": ["x"]}, published().head(0)), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_damaged_file_is_one_sentence(tmp_path):
     (tmp_path / "coverage.csv").write_text("profile\nminilm\n")
     with pytest.raises(TableUnavailable, match=r"coverage.csv is not the table it should be; publish again"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import secrets
 import sys
@@ -486,17 +487,17 @@ def _add_tune(commands) -> None:
 
 
 def tune(arguments: argparse.Namespace) -> None:
-    """Score every candidate, write ``results/tuning-<profile>.csv`` and print the means."""
+    """Score every candidate, print the means and write ``results/tuning-<profile>.csv``."""
     from companion.experiments import settings
-    from companion.paths import RESULTS
+    from companion.table import replace
     from companion.tuning import scores
 
     profile, wanted = _planned(arguments, ["progressive"])
     table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
-    path = RESULTS / f"tuning-{profile}.csv"
-    table.to_csv(path, index=False)
     means = table.pivot_table("score", "learning_rate", ["task", "train_size"], margins=True, margins_name="mean")
-    print(means.round(3).to_string())
+    print(means.round(3).to_string())  # before anything can go wrong with the file
+    path = RESULTS / f"tuning-{profile}.csv"
+    replace({path: functools.partial(table.to_csv, index=False)}, "the table of scores")
     print(f"{len(table)} rows: {path}")
 
 

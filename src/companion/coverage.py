@@ -7,12 +7,14 @@ A grid can only be counted where its data are, so the numbers of planned trials 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from companion.errors import TableUnavailable
 from companion.paths import RESULTS
+from companion.table import replace
 
 COLUMNS = {
     "profile": "str",
@@ -66,18 +68,22 @@ def read(folder: Path = RESULTS) -> pd.DataFrame:
 
 
 def record(rows: pd.DataFrame, folder: Path = RESULTS) -> None:
-    """Replace the rows of this profile, and the part of the folder's README.md that is made from them."""
+    """Replace the rows of this profile, and the part of the folder's README.md that is made from them, as
+    :func:`companion.table.replace` does."""
     before = read(folder)
     others = before[~before["profile"].isin(rows["profile"])]
     whole = pd.concat([others, rows], ignore_index=True).sort_values("profile", kind="stable", ignore_index=True)
-    whole.to_csv(folder / "coverage.csv", index=False)
-    readme = folder / "README.md"
+    readme, files = folder / "README.md", {folder / "coverage.csv": partial(whole.to_csv, index=False)}
     if readme.is_file():
-        text = readme.read_text(encoding="utf-8")
-        head, begin, rest = text.partition(BEGIN)
-        _, end, tail = rest.partition(END)
-        if begin and end:
-            readme.write_text(f"{head}{BEGIN}\n\n{told(whole)}\n{END}{tail}", encoding="utf-8")
+        files[readme] = lambda path: path.write_text(_with_part(readme.read_text("utf-8"), told(whole)), "utf-8")
+    replace(files, "the account of what is published")
+
+
+def _with_part(text: str, part: str) -> str:
+    """The text with the part between its marks, or as it is if it has none."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n\n{part}\n{END}{tail}" if begin and end else text
 
 
 def told(whole: pd.DataFrame) -> str:

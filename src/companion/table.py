@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -202,27 +203,31 @@ def with_published(
 
 
 def publish(table: pd.DataFrame, profile: str, folder: Path = RESULTS) -> list[Path]:
-    """Write the table as Parquet and as CSV (each renamed into place); rows sorted, so that a diff means a change.
-
-    :class:`TableUnavailable` where it cannot be written.
-    """
+    """Write the table as Parquet and as CSV, as :func:`replace` does; rows sorted, so that a diff means a change."""
     order = ["experiment", "task", "train_size", "protocol", "kind", "preserved_layers", "seed", "trial_id"]
     table = table.sort_values(order, ignore_index=True)
-    paths = [folder / f"{profile}.parquet", folder / f"{profile}.csv"]
-    temporary = [path.with_suffix(path.suffix + ".tmp") for path in paths]
+    written = {folder / f"{profile}.parquet": table.to_parquet, folder / f"{profile}.csv": table.to_csv}
+    replace({path: partial(write, index=False) for path, write in written.items()}, f"the table of profile {profile!r}")
+    return list(written)
+
+
+def replace(files: Mapping[Path, Callable[[Path], object]], what: str) -> None:
+    """Write the files of one folder, each by its function, under temporary names, and rename them when all are there.
+
+    :class:`TableUnavailable` where they cannot be written; the files are then what they were.
+    """
+    temporary = {path: path.with_suffix(path.suffix + ".tmp") for path in files}
+    folder = next(iter(files)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, write in zip(temporary, (table.to_parquet, table.to_csv), strict=True):
-            write(path, index=False)
-        for path, unfinished in zip(paths, temporary, strict=True):
+        for path, write in files.items():
+            write(temporary[path])
+        for path, unfinished in temporary.items():
             unfinished.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a text that is not Unicode
         with contextlib.suppress(OSError):
-            for unfinished in temporary:
+            for unfinished in temporary.values():
                 unfinished.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
-        remedy = "make it writable, with some space, and publish again"
-        raise TableUnavailable(
-            f"the table of profile {profile!r} cannot be written to {folder} ({reason})", remedy
-        ) from error
-    return paths
+        remedy = "make it writable, with some space, and run the same command again"
+        raise TableUnavailable(f"{what} cannot be written to {folder} ({reason})", remedy) from error
