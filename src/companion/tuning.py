@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from companion import tasks
-from companion.errors import InvalidValue
+from companion.errors import InvalidValue, WorkersLost
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
@@ -33,7 +34,8 @@ def scores(
 ) -> pd.DataFrame:
     """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows.
 
-    The seeds are :data:`SEEDS`, not those of the settings. :class:`InvalidValue` for fewer than one worker.
+    The seeds are :data:`SEEDS`, not those of the settings. :class:`InvalidValue` for fewer than one worker,
+    :class:`WorkersLost` if one dies.
     """
     if workers is not None and workers < 1:
         raise InvalidValue(f"{workers} workers cannot run anything", "give a whole number from 1 up")
@@ -43,9 +45,13 @@ def scores(
         for rate in rates
         for trial in base_trials(dataclasses.replace(settings, learning_rate=rate), tasks.TUNING)
     ]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=set_threads) as pool:
-        row = functools.partial(_row, folder=settings.folder)
-        return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
+    row = functools.partial(_row, folder=settings.folder)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=set_threads) as pool:
+            return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
+    except BrokenProcessPool as error:
+        remedy = "free some memory or use fewer --workers and run again"
+        raise WorkersLost("a worker process of the tuning died", remedy) from error
 
 
 def _row(trial: Trial, folder: Path | None) -> dict[str, object]:

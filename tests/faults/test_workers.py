@@ -11,8 +11,9 @@ import faulty
 import pytest
 from conftest import some_trial
 
-from companion import executors, sweep
+from companion import executors, sweep, tuning
 from companion.errors import InvalidValue, WorkersLost
+from companion.experiments import Settings
 from companion.store import Claims, Store
 
 
@@ -70,6 +71,14 @@ def test_a_worker_that_cannot_be_started_stops_the_sweep_and_loses_nothing(store
     assert [worker.is_alive() for worker in started] == [False]
     assert [store.attempts(trial) for trial in trials] == [0, 0, 0]
     assert sweep.run(trials, store, executor="local", progress=False).ran == 2
+
+
+def test_a_tuning_whose_worker_dies_ends_in_a_sentence(tiny_bert, tiny_glue, monkeypatch):
+    monkeypatch.setattr(tuning, "_row", faulty.row_killed)
+    settings = Settings(tiny_bert, ["cola"], [16], [0], 1e-3, 8, 1, 64, str(tiny_glue))
+    monkeypatch.setattr(tuning, "base_trials", lambda *_: [some_trial()])
+    with pytest.raises(WorkersLost, match="a worker process of the tuning died; free some memory or use fewer"):
+        tuning.scores(settings, [1e-3], workers=1, progress=False)
 
 
 # --- the queue, without processes -----------------------------------------------------------------------------------
