@@ -341,6 +341,37 @@ def test_what_would_be_overwritten_for_want_of_a_place_stops_before_anything_run
     assert store.path(trial.id).read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("failed", "a file and no folder"), ("set-aside", "a file and no folder"), (".claims", "a folder")],
+)
+def test_what_is_in_the_way_of_a_sweep_is_named_before_anything_runs(name, what, store):
+    store.folder.mkdir()
+    (store.folder / name).mkdir() if what == "a folder" else (store.folder / name).write_text("mine")
+    with pytest.raises(StoreUnavailable, match=rf"\({name} in it is {what}.*; move that away or name another store"):
+        store.check_writable()
+
+
+def test_what_is_in_the_way_of_a_file_is_named_and_left_there(store):
+    trial, other = some_trial(), some_trial(seed=1)
+    failed = store.folder / "failed" / f"{trial.id}.json"
+    failed.mkdir(parents=True)
+    for write in (lambda: store.put_failure(trial, "x"), lambda: store.forget_failure(trial)):
+        with pytest.raises(StoreUnavailable, match=rf"\(failed/{trial.id}.json in it is a folder .*; move that away"):
+            write()
+    with pytest.raises(StoreUnavailable, match=f"failed/{trial.id}.json"):
+        store.put(result_of(trial))
+    assert store.get(trial).outcome["score"] == 0.5  # it is stored all the same
+    store.path(other.id).parent.write_text("mine")
+    with pytest.raises(StoreUnavailable, match=rf"\({other.id[:2]} in it is a file and no folder"):
+        store.put(result_of(other))
+    store.path(other.id).parent.unlink()
+    store.path(other.id).mkdir(parents=True)
+    with pytest.raises(StoreUnavailable, match=rf"\({other.id[:2]}/{other.id}.json in it is a folder"):
+        store.put(result_of(other))
+    assert failed.is_dir()
+
+
 def test_claims_make_no_file_at_the_other_end_of_a_link(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / ".claims").symlink_to(tmp_path / "outside")

@@ -90,6 +90,8 @@ class Store:
         if path.parent.is_symlink():  # what lies behind a link is not the store's to remove
             return known
         try:
+            self._check_folder(path.parent)
+            self._check_no_folder(path)
             path.unlink(missing_ok=True)
         except OSError as error:
             raise self._unavailable(error) from error
@@ -112,10 +114,9 @@ class Store:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
             # without it a file that cannot be trusted would stay where its trial's result is to be written
-            aside = self.folder / "set-aside"
-            self._check_inside(aside)
-            if aside.exists():
-                aside.mkdir(exist_ok=True)
+            self._check_inside(self.folder / "set-aside")
+            self._check_folder(self.folder / "failed")
+            self._check_no_folder(self.folder / ".claims")
         except (OSError, ValueError) as error:  # ValueError: a name no file can have
             raise self._unavailable(error) from error
 
@@ -126,6 +127,7 @@ class Store:
         temporary = None
         try:
             self._check_inside(path.parent)
+            self._check_no_folder(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
             with os.fdopen(descriptor, "w") as file:
@@ -143,10 +145,22 @@ class Store:
     def _check_inside(self, folder: Path) -> None:
         """Stop rather than write through a link that leads out of the store."""
         if folder.is_symlink():
-            raise StoreUnavailable(
-                f"the store {self.folder} cannot be written ({folder.name} in it is a link to somewhere else)",
-                "replace the link by a folder or name another store with --store",
-            )
+            raise self._in_the_way(folder, "a link to somewhere else")
+        self._check_folder(folder)
+
+    def _check_folder(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise self._in_the_way(folder, "a file and no folder")
+
+    def _check_no_folder(self, path: Path) -> None:
+        if path.is_dir():
+            raise self._in_the_way(path, "a folder and no file")
+
+    def _in_the_way(self, path: Path, what: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the store {self.folder} cannot be written ({path.relative_to(self.folder)} in it is {what})",
+            "move that away or name another store with --store",
+        )
 
     def _unavailable(self, error: OSError | ValueError) -> StoreUnavailable:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
