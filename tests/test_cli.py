@@ -331,6 +331,23 @@ def test_wrong_parameters(key, value, wanted, profile, store, capsys):
     assert files(store) == []
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/x", "memory://x"])
+@pytest.mark.parametrize("command", [["run"], ["run", "--retry-failed"], ["status"], ["results", "list"], ["book"]])
+def test_a_store_is_a_folder_and_no_address(command, address, profile, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(notebooks, "execute", None)  # would raise if called
+    before = sorted(tmp_path.iterdir())
+    wanted = (
+        f"store '{address}' is an address and not a folder; name a folder, which may be of a shared file system, "
+        "and send the results there with `companion results export --out ADDRESS`."
+    )
+    command = [*command, "--profile", str(profile)]
+    one_sentence(main([*command, "--store", address]), capsys.readouterr(), wanted)
+    monkeypatch.setenv("COMPANION_STORE", address)
+    one_sentence(main(command), capsys.readouterr(), wanted)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_numbers_may_be_written_as_in_python(profile, capsys):
     assert main(["status", "--profile", str(profile), "-p", "learning_rate", "2e-5"]) == 0
     assert "0 of 8 trials done, 8 missing, 0 failed" in capsys.readouterr().out

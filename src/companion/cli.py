@@ -232,11 +232,12 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
         raise InvalidValue(
             f"a -p value is not readable YAML ({error}: {arguments.parameters})", "correct it"
         ) from error
-    for option in ("store", "data_dir"):
+    for option, folder in {"store": store_folder, "data_dir": data_folder}.items():
         if option in overrides:  # commands that run no notebook would not see it
             raise InvalidValue(f"{option!r} is not given by -p", f"use --{option.replace('_', '-')}")
+        place = folder(getattr(arguments, option))
         if getattr(arguments, option):
-            overrides[option] = str(Path(getattr(arguments, option)).absolute())
+            overrides[option] = str(place.absolute())
     wanted = {n: dict(p) for n, p in profile.experiments.items() if not experiments or n in experiments}
     known = {name: notebooks.parameters(name) for name in wanted} if overrides else {}
     for key, value in overrides.items():  # each experiment takes those that it has
