@@ -10,8 +10,9 @@ import altair
 import pytest
 import vl_convert
 import yaml
+from conftest import result_of, some_trial
 
-from companion import book
+from companion import book, generated, table
 from companion.errors import BookBuildFailed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,3 +131,13 @@ def test_a_failing_notebook_leaves_no_site(small_project, monkeypatch):
     with pytest.raises(RuntimeError, match="progressive"):
         book.build({"progressive": {"profile": "p"}}, folder)
     assert not (folder / "html").exists()
+
+
+def test_longer_trainings_are_not_counted_with_the_usual_ones(monkeypatch):
+    usual = [result_of(some_trial(seed=seed), diverged=seed == 0) for seed in range(3)]
+    longer = [result_of(some_trial(seed=seed, epochs=9), 0.75, diverged=True) for seed in range(3)]
+    rows = table.tidy([*usual, *longer], experiment="progressive", profile="p")
+    monkeypatch.setattr(table, "published_profiles", lambda: ["p"])
+    monkeypatch.setattr(table, "published", lambda _: rows)
+    assert "| 1 of 3 | 33 % |" in generated.diverged()
+    assert "| 3 | 0.500 | 0.500 | 0.500 |" in generated.spread_of_seeds()

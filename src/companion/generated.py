@@ -245,8 +245,7 @@ def diverged() -> str:
     """The share of diverged fine-tunings by profile, train size and what was done to the layers, with its interval."""
     parts = []
     for name in table.published_profiles():
-        trials = comparisons.distinct(comparisons.plain(table.published(name)))
-        tuned = trials[trials["kind"].isin(["intact", "suffix", "all"])]
+        tuned = _usual_trials(name, ["intact", "suffix", "all"])
         found = comparisons.diverged_share(tuned, ["train_size", "protocol", "kind"])
         bounds = zip(found["low"], found["high"], strict=True)
         rows = {
@@ -262,13 +261,18 @@ def diverged() -> str:
     return markdown(pd.concat(parts))
 
 
+def _usual_trials(profile: str, kinds: list[str]) -> pd.DataFrame:
+    """A profile's published fine-tunings of these kinds, each once, without controls and without longer trainings."""
+    trials = comparisons.distinct(comparisons.plain(table.published(profile)))
+    chosen = trials[trials["kind"].isin(kinds)]
+    return chosen[chosen["epochs"] == chosen.groupby(["task", "train_size"])["epochs"].transform("min")]
+
+
 def spread_of_seeds() -> str:
     """How far scores of trials that differ in nothing but the seed lie apart: intact, and with every layer random."""
     rows = []
     for name in table.published_profiles():
-        trials = comparisons.distinct(comparisons.plain(table.published(name)))
-        chosen = trials[trials["kind"].isin(["intact", "all"]) & (trials["protocol"] == "described")]
-        usual = chosen[chosen["epochs"] == chosen.groupby(["task", "train_size"])["epochs"].transform("min")]
+        usual = _usual_trials(name, ["intact", "all"]).query("protocol == 'described'")
         for key, found in usual.groupby(["task", "metric", "train_size", "kind"], sort=False):
             if len(found) < stats.FEWEST:
                 continue
