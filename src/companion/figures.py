@@ -365,12 +365,13 @@ def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
     )
     points = means[["score", "low", "high"]].astype(float)
     # named, because Vega complains of a scale whose intervals are all absent
-    domain = [float(points.min().min()), float(points.max().max())]
+    floor, ceiling = theme.METRIC_RANGES[metric]
+    domain = [max(floor, float(points.min().min())), min(ceiling, float(points.max().max()))]
     y = alt.Y("score:Q", title=None, scale=alt.Scale(domain=domain, zero=False, nice=True))
     tooltip = [alt.Tooltip("layers:N"), *_mean_tooltip()]
     layers = [
         base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=2, opacity=0.6)
+        .mark_rule(strokeWidth=2, opacity=0.6, clip=True)
         .encode(y="low:Q", y2="high:Q"),
         base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash),
         base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
