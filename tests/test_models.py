@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 import subprocess
@@ -276,6 +277,22 @@ def test_unreachable_hub_without_the_offline_switch():
     environment = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HOME": "/nonexistent"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert "ModelUnavailable: model 'nonesuch/nonesuch' is not on this machine" in done.stderr.splitlines()[-1]
+
+
+def test_the_hub_library_keeps_its_own_warnings_to_itself(monkeypatch):
+    log = logging.getLogger("huggingface_hub.utils._http")
+    heard = []
+
+    def unreachable(*_, **__):
+        heard.append(log.isEnabledFor(logging.WARNING))
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    assert log.isEnabledFor(logging.WARNING)
+    with pytest.raises(ModelUnavailable, match="'nonesuch/nonesuch' is not on this machine"):
+        models.find("nonesuch/nonesuch")
+    assert heard == [False]
+    assert log.isEnabledFor(logging.WARNING)  # as before
 
 
 def test_pocket_bert_is_missed_with_a_remedy(monkeypatch, tmp_path):

@@ -99,7 +99,10 @@ def _packaged(package: str) -> Path | None:
 def _from_hub(name: str, source: Source) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
 
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of while it tries again is said once, below
     try:
         patterns = ["*.json", "*.txt", "*.safetensors"]
         return Path(snapshot_download(source.hub, revision=source.revision, allow_patterns=patterns))
@@ -108,6 +111,8 @@ def _from_hub(name: str, source: Source) -> Path:
             f"model {name!r} is not on this machine and the hub could not be reached ({type(error).__name__})",
             source.remedy,
         ) from error
+    finally:
+        logging.set_verbosity(before)
 
 
 def find(name: str) -> Path:
