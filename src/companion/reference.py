@@ -17,9 +17,11 @@ from companion.paths import RESULTS, ROOT
 
 GROUPS = {
     "What a trial is": ("trial", "interventions", "protocols", "seeds", "experiments", "profiles"),
-    "Running trials": ("models", "tasks", "encoders", "finetune", "probe", "sweep", "store", "provenance", "tuning"),
+    "Running a trial": ("models", "tasks", "encoders", "finetune", "probe", "provenance", "tuning"),
+    "Running many": ("sweep", "executors", "cluster", "store", "replay", "schedule", "speed"),
     "From results to numbers": ("table", "coverage", "study", "stats", "comparisons", "cases", "claims", "authors"),
-    "From numbers to pages": ("views", "figures", "theme", "diagrams", "embed", "pages"),
+    "From numbers to figures": ("views", "figures", "worth", "surgery", "explorer", "theme"),
+    "From figures to pages": ("diagrams", "embed", "pages", "widgets"),
     "Parts of pages": ("generated", "stacks", "handbook", "lessons", "reference"),
     "The book and the command line": ("notebooks", "book", "doctor", "cli", "paths", "errors"),
 }
