@@ -98,11 +98,11 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
     rows = points(found)
     by_rank = alt.EncodingSortField(field="rank", op="min")
     # equal in every layer, so that color and shape have one legend
-    legend = alt.Legend(title=None, columns=2, symbolOpacity=1, labelLimit=300)
+    legend = alt.Legend(title=None, symbolOpacity=1, labelLimit=300)
     color = alt.Color("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.PALETTE)))
     shape = alt.Shape("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.SHAPES)))
     x = alt.X("x:O", title=None).axis(labelAngle=0, grid=False)
-    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, nice=True))
+    y = alt.Y("mean:Q", title=None, scale=_score_scale(rows))
     base = _picked(rows).encode(x=x, xOffset=alt.XOffset("series:N", sort=by_rank))
     told = [alt.Tooltip("series:N"), alt.Tooltip("n:Q", title="trials"), alt.Tooltip("mean:Q", format=".3f")]
     told += [alt.Tooltip("low:Q", title="95 % interval from", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
@@ -114,11 +114,22 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
         bars.encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
         base.mark_point(filled=True, size=60, opacity=1).encode(y=y, color=color, shape=shape, tooltip=told),
         dots.encode(color=color, shape=shape, y="score:Q", tooltip=[*single, alt.Tooltip("diverged:N")]),
-        _nothing(rows),
+        *_nothing(rows, color, shape),
     ]
     drawn = alt.layer(*layers).properties(width="container", height=320, title=_title(found, rows))
     drawn = drawn.add_params(*_controls(rows)).properties(description=_describe(found))
     return theme.styled(drawn)
+
+
+def _score_scale(rows: pd.DataFrame) -> alt.Scale:
+    """A domain for each profile, experiment and task: all its trials and intervals, within the metric's range."""
+    ends: dict[str, list[float]] = {}
+    for key, points in rows.groupby(["profile", "experiment", "family"], sort=False):
+        floor, ceiling = theme.METRIC_RANGES[points["metric"].iloc[0]]
+        seen = [*points["score"].explode().astype(float), *points["low"].dropna(), *points["high"].dropna()]
+        ends["/".join(key)] = [max(floor, min(seen) - 0.02), min(ceiling, max(seen) + 0.02)]
+    chosen = f"({json.dumps(ends)}[profile + '/' + experiment + '/' + family] || [0, 1])"
+    return alt.Scale(domain=[alt.ExprRef(f"{chosen}[{i}]") for i in (0, 1)], zero=False, nice=True)
 
 
 def _picked(rows: pd.DataFrame) -> alt.Chart:
@@ -139,13 +150,14 @@ def _intact(rows: pd.DataFrame, y: alt.Y) -> list[alt.Chart]:
     return [line.encode(y=y, tooltip=told), label.encode(x=alt.value(0), y=y)]
 
 
-def _nothing(points: pd.DataFrame) -> alt.Chart:
-    """A sentence where the menus choose what was not published."""
+def _nothing(points: pd.DataFrame, color: alt.Color, shape: alt.Shape) -> list[alt.Chart]:
+    """A sentence where the menus choose what was not published; it has a place on the x axis and in the legend, for
+    Vega cannot lay out an axis or a legend of nothing."""
     counted = alt.Chart(points).transform_calculate(hit=f"{_test()} ? 1 : 0").transform_aggregate(hits="sum(hit)")
-    said = counted.transform_filter("datum.hits == 0").mark_text(
-        text="No trial of this choice is published.", fontSize=13, aria=False
-    )
-    return said.encode(x=alt.value(alt.expr("width / 2")), y=alt.value(alt.expr("height / 2")))
+    none = counted.transform_filter("datum.hits == 0").transform_calculate(x="' '", series="'none'", rank="0")
+    none = none.encode(x="x:O", y=alt.value(alt.expr("height / 2")))
+    said = none.mark_text(text="No trial of this choice is published.", fontSize=13, aria=False)
+    return [said, none.mark_point(opacity=0, aria=False).encode(color=color, shape=shape)]
 
 
 def _controls(points: pd.DataFrame) -> list[alt.Parameter]:

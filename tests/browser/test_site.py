@@ -250,8 +250,8 @@ def test_means_are_read_off_where_the_slider_stands(visit, address):
 
 
 def test_explorer_page_shows_any_experiment(visit, address):
-    page = visit(f"{address}/{LABS}").page
-    figure = page.locator("#figure-any-experiment")
+    visited = visit(f"{address}/{LABS}")
+    figure = visited.page.locator("#figure-any-experiment")
     figure.scroll_into_view_if_needed()
     figure.locator("svg.marks").wait_for()
     figure.get_by_role("combobox", name="profile").select_option(label="pocket")
@@ -262,6 +262,7 @@ def test_explorer_page_shows_any_experiment(visit, address):
     figure.get_by_role("combobox", name="experiment").select_option(label="localized")
     figure.get_by_role("combobox", name="training examples").select_option(label="100")
     assert figure.get_by_text("No trial of this choice is published.").text_content()
+    assert visited.complaints == []
 
 
 def test_dropdown_works_by_keyboard(visit, address):
