@@ -236,3 +236,15 @@ def test_places_without_an_order_are_not_joined_by_lines(table):
     assert "area" not in marks
     assert marks.count("rule") == 2  # the bars, and the line where means are read off
     assert spec["description"].startswith("Points of the score")
+
+
+def test_a_legend_wider_than_a_narrow_window_takes_several_rows():
+    assert figures._legend_columns(["100", "500", "4,000"]) == 3
+    assert figures._legend_columns([f"{kept} layers" for kept in range(7)]) < 7
+    assert figures._legend_columns(["first token", "mean of tokens, random labels", "released", "and one more"]) == 1
+
+
+def test_seven_lines_differ_in_color_shape_and_dash():
+    names = [f"{kept} layers" for kept in range(7)]  # of a model with six
+    for scale in (theme.color_scale, theme.shape_scale, theme.dash_scale):
+        assert len({str(member) for member in scale(names).range}) == len(names)

@@ -211,13 +211,26 @@ def _trial_tooltip(view: View) -> list[alt.Tooltip]:
 def _series_channels(view: View) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
     """Color, shape and dash of the series; equal titles and domains make one legend of the three."""
     members = list(view.members)
-    legend = alt.Legend(title=view.series_title, symbolSize=80, symbolOpacity=1, symbolStrokeWidth=0)
+    legend = alt.Legend(
+        title=view.series_title,
+        columns=_legend_columns(members),
+        labelLimit=300,
+        symbolSize=80,
+        symbolOpacity=1,
+        symbolStrokeWidth=0,
+    )
     field = {"shorthand": "series:N", "legend": legend}
     return (
         alt.Color(**field, scale=theme.color_scale(members)),
         alt.Shape(**field, scale=theme.shape_scale(members)),
         alt.StrokeDash(**field, scale=theme.dash_scale(members)),
     )
+
+
+def _legend_columns(members: list[str]) -> int:
+    """All in one row if a narrow window holds them, else as many beside each other as it does: Vega wraps no row."""
+    needed = [len(name) + 4 for name in members]  # with the symbol and a gap
+    return len(members) if sum(needed) <= READ_WIDTH else max(1, READ_WIDTH // max(needed))
 
 
 def _score_scale(trials: pd.DataFrame, means: list[pd.DataFrame]) -> alt.Scale:
