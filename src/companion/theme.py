@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import altair as alt
 
-# Blue, vermilion and green of Okabe and Ito; their yellow and pink, darkened to be seen on white.
-PALETTE = ("#0072B2", "#D55E00", "#00916B", "#9A7500", "#B0578D", "#737373")
+# Blue, vermilion and green of Okabe and Ito; their yellow and pink, darkened to be seen on white; gray and brown.
+PALETTE = ("#0072B2", "#D55E00", "#00916B", "#9A7500", "#B0578D", "#737373", "#8C564B")
 # Purple, ochre and teal: a task keeps its color in every figure that shows several, and lines of one task have others.
 TASK_PALETTE = ("#7B61C9", "#9A7500", "#00899A", "#5E7F1E", "#B0578D", "#737373")
 TASK_ORDER = ("cola", "sst2", "qnli")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
-DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4])
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left")
+DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4], [12, 4])
 THIS_RUN = "#B0578D"
 PRETRAINED = "#737373"
 CROSS = "M-1,-1L1,1M-1,1L1,-1"  # Vega's own "cross" is a filled plus that small sizes turn into a blot
@@ -45,7 +45,7 @@ def styled(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
 
 
 def color_scale(domain: list) -> alt.Scale:
-    """One color per member of ``domain``, in its order; at most six."""
+    """One color per member of ``domain``, in its order; at most seven."""
     return alt.Scale(domain=domain, range=list(PALETTE[: len(domain)]))
 
 
@@ -57,10 +57,10 @@ def task_scale(domain: list) -> alt.Scale:
 
 
 def shape_scale(domain: list) -> alt.Scale:
-    """One point shape per member of ``domain``, in its order; at most six."""
+    """One point shape per member of ``domain``, in its order; at most seven."""
     return alt.Scale(domain=domain, range=list(SHAPES[: len(domain)]))
 
 
 def dash_scale(domain: list) -> alt.Scale:
-    """One dash pattern per member of ``domain``, in its order; at most six."""
+    """One dash pattern per member of ``domain``, in its order; at most seven."""
     return alt.Scale(domain=domain, range=[list(dash) for dash in DASHES[: len(domain)]])
