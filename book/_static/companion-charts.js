@@ -29,7 +29,7 @@
     return {
       background: "transparent",
       axis: { labelColor: text, titleColor: text, tickColor: text, domainColor: text, gridColor: line },
-      legend: { labelColor: text, titleColor: text, symbolStrokeColor: text },
+      legend: { labelColor: text, titleColor: text, symbolStrokeColor: text, symbolBaseFillColor: text },
       title: { color: text, subtitleColor: text },
       text: { color: text },
     };
