@@ -165,7 +165,7 @@ def _drawn(view: View, trials: pd.DataFrame) -> pd.DataFrame:
 
 def _trial_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
     rows = _drawn(view, view.trials.loc[~view.trials["diverged"]])
-    mark = _chosen(view, rows).transform_filter(SHOWN).mark_circle(size=16, opacity=0.5, aria=False)
+    mark = _chosen(view, rows).transform_filter(SHOWN).mark_circle(size=16, opacity=0.7, aria=False)
     return mark.encode(x=x, y=y, color=_series_channels(view)[0], tooltip=_trial_tooltip(view))
 
 
