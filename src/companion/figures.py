@@ -305,7 +305,7 @@ def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt
     curves = list(both["curves"].unique())  # the authors' first
     dashes = theme.dash_scale([*curves[1:], curves[0]])
     by_size = alt.Legend(title="training examples", columns=3, symbolOpacity=1)
-    by_curve = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300)
+    by_curve = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolSize=900)
     color = alt.Color("examples:N", legend=by_size, scale=theme.color_scale(sizes))
     shape = alt.Shape("examples:N", legend=by_size, scale=theme.shape_scale(sizes))
     x = alt.X("share:Q", title=x_title, scale=alt.Scale(domain=[0, 100])).axis(grid=False, values=[0, 25, 50, 75, 100])
@@ -313,8 +313,9 @@ def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt
     rows = alt.Chart(both).transform_filter("datum.task == task").encode(x=x, color=color, detail="curves:N")
     told = [alt.Tooltip("curves:N"), alt.Tooltip("examples:N", title="training examples")]
     told += [alt.Tooltip("preserved_layers:Q", title="layers"), alt.Tooltip("layers:Q", title="of"), *_mean_tooltip()]
-    bands = rows.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, aria=False)
-    lines = rows.mark_line(strokeWidth=1.5, aria=False)
+    joined = rows.transform_filter(f"datum.places >= {FEWEST_PLACES}")
+    bands = joined.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, aria=False)
+    lines = joined.mark_line(strokeWidth=1.5, aria=False)
     points = rows.mark_point(size=45, strokeWidth=1.5, opacity=1)
     dash = alt.StrokeDash("curves:N", scale=dashes, legend=by_curve)
     layers = [
@@ -338,8 +339,10 @@ def _with_authors(early: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     means = means.rename(columns={"mean": "score"}).assign(examples=examples, curves=names)
     both = pd.concat([early.assign(curves=f"{authors.MODEL}, authors' early plots"), means], ignore_index=True)
     both["share"] = 100 * both["preserved_layers"].astype(float) / both["layers"]
+    line = both.groupby(["task", "curves", "examples", "source_plot"], dropna=False)["share"]
+    both["places"] = line.transform("nunique")
     shown = ["task", "metric", "examples", "curves", "share", "score", "low", "high", "n", "preserved_layers", "layers"]
-    return both[[*shown, "source_plot"]].astype(dict.fromkeys(["share", "score", "low", "high", "n"], float))
+    return both[[*shown, "source_plot", "places"]].astype(dict.fromkeys(["share", "score", "low", "high", "n"], float))
 
 
 def intact_means(table: pd.DataFrame) -> pd.DataFrame:
