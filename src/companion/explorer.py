@@ -13,7 +13,7 @@ from companion.errors import CompanionError, TableUnavailable
 from companion.figures import MENUS
 from companion.interventions import paper_permutation
 
-FAMILY = "task (PocketBERT: pocket-…) "
+FAMILY = "task (pocket- left out) "
 # What a menu chooses where a view does not show all its values at once.
 CHOSEN = {"train_size": MENUS["train_size"], "protocol": MENUS["protocol"], "times": "times the usual epochs"}
 TRIAL = ["score", "seed", "trial_id", "diverged"]

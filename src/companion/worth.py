@@ -1,6 +1,6 @@
 """What pretrained layers are worth by number of training examples, task beside task and model beside model.
 
-A task has its color here whatever the model, and a model its shape and dash. Accuracy and Matthews correlation are
+A task has its color and dash here whatever the model, and a model its shape. Accuracy and Matthews correlation are
 different units, so each has a panel.
 """
 
@@ -51,7 +51,7 @@ def chart(found: pd.DataFrame) -> alt.TopLevelMixin:
     text = (
         "Line charts of what pretrained layers are worth (score of the intact model minus score with those layers "
         f"random) against the number of training examples, for the tasks {', '.join(drawn['family'].unique())} (by "
-        f"color) and the models {', '.join(drawn['model'].unique())} (by shape and dash), with 95 percent intervals "
+        f"color and dash) and the models {', '.join(drawn['model'].unique())} (by shape), with 95 percent intervals "
         "and a line at zero."
     )
     kept = alt.param(name="share", value=KEPT_FIRST, bind=bind)
@@ -74,10 +74,10 @@ def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChar
     x = x.axis(values=sorted(drawn["train_size"].unique().tolist()), format=",d", grid=False)
     scale = alt.Scale(domain=_range(drawn[drawn["metric"] == metric]), zero=False, nice=True)
     y = alt.Y("worth:Q", title=None, scale=scale)
-    legend = alt.Legend(title="task (PocketBERT: pocket-…)", symbolOpacity=1)
+    legend = alt.Legend(title="task (pocket- left out)", symbolType="stroke", symbolSize=400, symbolOpacity=1)
     color = alt.Color("family:N", legend=legend, scale=theme.task_scale(tasks))
-    shape = alt.Shape("model:N", title="model", scale=theme.shape_scale(models))
-    dash = alt.StrokeDash("model:N", title="model", scale=theme.dash_scale(models))
+    dash = alt.StrokeDash("family:N", legend=legend, scale=theme.dash_scale(tasks))
+    shape = alt.Shape("model:N", legend=alt.Legend(title="model", columns=1), scale=theme.shape_scale(models))
     base = rows.encode(x=x, color=color, detail="task:N")
     told = [
         alt.Tooltip("task:N"),
