@@ -259,8 +259,8 @@ def trials_figure(rows: Rows) -> str:
     procedures = [RELEASED, TRAINER, OURS]
     chart = alt.Chart(costs).mark_point(filled=True, size=110, opacity=1)
     chart = chart.encode(
-        x=alt.X("CPU seconds:Q", scale=alt.Scale(type="log")),
-        y=alt.Y("trial:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
+        x=alt.X("CPU seconds:Q", scale=alt.Scale(type="log"), axis=alt.Axis(values=[1, 3, 10, 30, 100, 300, 1000])),
+        y=alt.Y("trial:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '/')")),
         color=alt.Color("procedure:N", scale=theme.color_scale(procedures)),
         shape=alt.Shape("procedure:N", scale=theme.shape_scale(procedures)),
         tooltip=["trial:N", "procedure:N", alt.Tooltip("CPU seconds:Q", format=",.1f")],
