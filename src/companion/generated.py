@@ -179,12 +179,11 @@ def central_result() -> str:
     trials = table.published(CENTRAL)
     trials = comparisons.distinct(trials[trials["experiment"].isin(["progressive", "data_scaling", "probing"])])
     view = views.transfer_and_probing(trials)
-    fewest, most = int(view.means["n"].min()), int(view.means["n"].max())
     caption = (
         f"{pages.about(trials)} Published trials. Fine-tuned: the first k pretrained layers are kept, the others "
         "are random before everything is fine-tuned. Frozen: a probe, which is a logistic regression, reads what the "
         "first k layers of the intact model give, at the first token or averaged over all tokens. Means of "
-        f"{fewest} to {most} seeds. {pages.INTERVAL}"
+        f"{pages.counted(view.means['n'], 'seed')}. {pages.INTERVAL}"
     )
     return embed.on_page(figures.curves(view), name="central", caption=caption, rows=view.means) + "\n"
 

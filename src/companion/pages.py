@@ -54,9 +54,13 @@ def about(trials: pd.DataFrame) -> str:
 
 def _caption(caption: str, view: View) -> str:
     """A figure's caption: what it shows, of which model and tasks, how many trials a point has, what the bands are."""
-    fewest, most = int(view.means["n"].min()), int(view.means["n"].max())
-    trials = f"{most} trial{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} trials"
-    return f"{caption} {about(view.trials)} {trials} a point. {INTERVAL}"
+    return f"{caption} {about(view.trials)} {counted(view.means['n'], 'trial')} a point. {INTERVAL}"
+
+
+def counted(numbers: pd.Series, what: str) -> str:
+    """From the smallest to the largest of these numbers of something: "1 trial", "3 to 5 seeds"."""
+    fewest, most = int(numbers.min()), int(numbers.max())
+    return f"{fewest} to {most} {what}s" if fewest < most else f"{most} {what}{'s' if most > 1 else ''}"
 
 
 def _listed(values: Iterable[object]) -> str:
@@ -126,9 +130,9 @@ def worth_by_size(trials: pd.DataFrame, profiles: list[str], *, name: str, capti
         found = worth.worth(everything)
     except TableUnavailable:
         return Markdown("*No trial here can be paired with an intact one of the same seed.*")
-    fewest, most = found["n"].min(), found["n"].max()
+    seeds = counted(found["n"], "seed")
     models = _listed(found["model"].unique())
-    caption = f"{caption} Models {models}; tasks {_listed(found['task'].unique())}; {fewest} to {most} seeds a point. "
+    caption = f"{caption} Models {models}; tasks {_listed(sorted(found['task'].unique()))}; {seeds} a point. "
     return embed.show(worth.chart(found), name=name, caption=caption + INTERVAL, rows=found)
 
 
