@@ -21,7 +21,8 @@ INTERVAL = "Bands and bars are 95 % Student-t intervals of the mean, drawn from 
 
 def run_card(table: pd.DataFrame, title: str) -> HTML:
     """What the numbers below it come from: profile, model, data, trials, seeds, settings, commit, device, dates."""
-    days = pd.to_datetime(table["finished_at"], format="ISO8601")
+    days = pd.to_datetime(table["finished_at"], format="ISO8601").dt.strftime("%Y-%m-%d")
+    finished = " to ".join(dict.fromkeys([days.min(), days.max()]))
     diverged, failed = int(table["diverged"].sum()), int((table["failure"] != "").sum())
     lines = {
         "profile": _values(table["profile"]),
@@ -36,7 +37,7 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
         f"epochs {_values(table['epochs'])}, at most {_values(table['max_length'])} tokens",
         "run on": f"{_values(table['device'])}, {_values(table['processor'])}, {_values(table['threads'])} thread each",
         "code": f"commit {_values(table['git_commit'])}",
-        "finished": f"{days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}, {table['seconds'].sum() / 3600:.2f} core-hours",
+        "finished": f"{finished}, {table['seconds'].sum() / 3600:.2f} core-hours",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in lines.items())
     return HTML(f'<aside class="companion-card"><p><strong>{html.escape(title)}</strong></p><dl>{rows}</dl></aside>')
