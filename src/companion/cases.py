@@ -260,8 +260,8 @@ def in_numbers(statistic: float, interval: Sequence[float] | None, n: int) -> st
     """Statistic, interval and n in words."""
     if math.isnan(statistic):
         return "nothing to compare"
-    between = "no interval" if interval is None else f"95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}"
-    return f"{statistic:+.3f}, {between}, n = {n}"
+    between = "no interval" if interval is None else f"95 % interval {interval[0]:+z.3f} to {interval[1]:+z.3f}"
+    return f"{statistic:+z.3f}, {between}, n = {n}"
 
 
 # --- the claims ----------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
     if rows.empty:
         return Markdown("*No two trials here can be paired.*")
     shown = rows.assign(
-        difference=[f"{mean:+.3f}" for mean in rows["mean"]],
+        difference=[f"{mean:+z.3f}" for mean in rows["mean"]],
         interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
     )
     names = {"train_size": "training examples", "preserved_layers": "layers preserved", "n": "seeds"}
@@ -192,7 +192,7 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
 
 
 def _interval(low: float, high: float) -> str:
-    return "fewer than three seeds" if pd.isna(low) else f"{low:+.3f} to {high:+.3f}"
+    return "fewer than three seeds" if pd.isna(low) else f"{low:+z.3f} to {high:+z.3f}"
 
 
 def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML | Markdown:
@@ -225,13 +225,13 @@ def _named(view: View, row: pd.Series) -> str:
 
 
 def _signed(row: pd.Series) -> str:
-    return f"{row['mean']:+.3f}, {_interval(row['low'], row['high'])}"
+    return f"{row['mean']:+z.3f}, {_interval(row['low'], row['high'])}"
 
 
 def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series") -> str:
     """Columns, the effect with its interval and n, as a folded table."""
     shown = rows.assign(
-        effect=[f"{mean:+.3f}" for mean in rows["mean"]],
+        effect=[f"{mean:+z.3f}" for mean in rows["mean"]],
         interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
     )
     names = {"train_size": "training examples", "preserved_layers": "layers preserved", "series": series_title}
@@ -279,7 +279,7 @@ def _correlation(row: pd.Series, name: str) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if pd.isna(value):
         return "undefined"
-    return f"{value:+.2f} " + ("(no interval)" if pd.isna(low) else f"({low:+.2f} to {high:+.2f})")
+    return f"{value:+z.2f} " + ("(no interval)" if pd.isna(low) else f"({low:+z.2f} to {high:+z.2f})")
 
 
 def diverged(trials: pd.DataFrame) -> HTML:
@@ -314,7 +314,7 @@ def takeaway(table: pd.DataFrame) -> Markdown:
     worth = comparisons.benefit(table)
     lines = []
     for (task, metric), rows in worth.groupby(["task", "metric"], sort=False):
-        parts = [f"{r['mean']:+.3f} ({_interval(r['low'], r['high'])}) at {r['train_size']:,} examples"
+        parts = [f"{r['mean']:+z.3f} ({_interval(r['low'], r['high'])}) at {r['train_size']:,} examples"
                  for _, r in rows.sort_values("train_size").iterrows()]  # fmt: skip
         lines.append(f"- **{task}** ({METRIC_TITLES[metric]}): " + "; ".join(parts) + f". {_trend(rows)}")
     seeds = f"{worth['n'].min()}" if worth["n"].min() == worth["n"].max() else f"{worth['n'].min()}–{worth['n'].max()}"
