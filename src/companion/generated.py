@@ -276,9 +276,10 @@ def spread_of_seeds() -> str:
             if len(found) < stats.FEWEST:
                 continue
             numbers = found["score"].agg(["min", "mean", "max", "std"])
-            rows.append([f"`{name}`", key[0], METRIC_TITLES[key[1]], f"{key[2]:,}", KINDS[key[3]], len(found)])
+            task = f"{key[0]} ({METRIC_TITLES[key[1]]})"
+            rows.append([f"`{name}`", task, f"{key[2]:,}", KINDS[key[3]], len(found)])
             rows[-1] += [f"{number:.3f}" for number in numbers]
-    names = ["profile", "task", "metric", "training examples", "layers", "seeds", "lowest", "mean", "highest"]
+    names = ["profile", "task", "training examples", "layers", "seeds", "lowest", "mean", "highest"]
     return markdown(pd.DataFrame(rows, columns=[*names, "standard deviation"]))
 
 

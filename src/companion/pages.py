@@ -174,8 +174,10 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
         difference=[f"{mean:+z.3f}" for mean in rows["mean"]],
         interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
     )
+    if "random_rate" in shown:
+        shown["random_rate"] = shown["random_rate"].map("× {:g}".format)
     names = {"train_size": "training examples", "preserved_layers": "layers preserved", "n": "seeds"}
-    names |= {"random_rate": "factor on the rate", "difference": what, "interval": "95 % interval"}
+    names |= {"random_rate": "rate", "difference": what, "interval": "95 % interval"}
     keep = [
         "task",
         "metric",
@@ -257,7 +259,7 @@ def probe_gains(trials: pd.DataFrame) -> HTML:
         values = [f"{means.iloc[0]:.3f}", f"{means.max():.3f}", means.idxmax(), reached, int(curve["n"].min())]
         rows.append([*key, *values])
     names = ["task", "metric", "training examples", "probe", "on the embeddings", "best mean", "at layer"]
-    shown = pd.DataFrame(rows, columns=[*names, "first layer at nine tenths of the gain", "seeds"])
+    shown = pd.DataFrame(rows, columns=[*names, "nine tenths at layer", "seeds"])
     return HTML(rows_table(shown, "Gains of probes"))
 
 
