@@ -16,7 +16,7 @@ from companion.study import Study
 from companion.theme import METRIC_TITLES
 from companion.views import View
 
-INTERVAL = "Bands and bars are 95 % Student-t intervals of the mean, drawn from three seeds up. Dev split."
+INTERVAL = "Bands and bars are 95\u00a0% Student-t intervals of the mean, drawn from three seeds up. Dev split."
 
 
 def run_card(table: pd.DataFrame, title: str) -> HTML:
