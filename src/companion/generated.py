@@ -36,15 +36,15 @@ from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
 from companion.theme import METRIC_TITLES
 
-EXAMPLES = 6  # dev examples shown per pocket task
+EXAMPLES = 3  # dev examples shown per pocket task and label
 
 
 def pocket_examples() -> str:
-    """The first dev examples of each pocket task, as Markdown tables."""
+    """The first dev examples of each label of each pocket task, as Markdown tables."""
     parts = []
     for name in GENERATORS:
-        dev = pd.DataFrame(examples(name)[1][:EXAMPLES]).drop(columns="idx")
-        parts.append(f"**{name}**\n\n{markdown(dev)}")
+        dev = pd.DataFrame(examples(name)[1]).drop(columns="idx")
+        parts.append(f"**{name}**\n\n{markdown(dev.groupby('label').head(EXAMPLES))}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -54,7 +54,9 @@ def pretraining_log() -> str:
     names = {"word_loss": "masked-word loss (nats)", "pair_loss": "pair loss (nats)"}
     names |= {"word_accuracy": "masked-word accuracy", "pair_accuracy": "pair accuracy"}
     shown = log[(log.index % 8 == 7) | (log.index == len(log) - 1)]
-    return markdown(shown.rename(columns=names))
+    counts = {"step": "{:,}".format, "layers": str}
+    rounded = {column: shown[column].map(counts.get(column, "{:.3f}".format)) for column in shown}
+    return markdown(pd.DataFrame(rounded).rename(columns=names))
 
 
 def tuning() -> str:
