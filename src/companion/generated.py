@@ -106,9 +106,10 @@ SIGNS = {claims.SUPPORTED: "✓", claims.NOT_SUPPORTED: "✗", claims.UNDECIDED:
 
 
 def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
+    name = claim.notebook.replace("_", " ")
     parts = [
         f"({claim.id.lower()})=\n## {claim.id}\n\n{claim.statement}\n\n**Decided by** {claim.quantity}\n\n"
-        f"**Rule.** {claim.rule} Trials and figures: [{claim.notebook}](../notebooks/{claim.notebook}).\n"
+        f"**Rule.** {claim.rule} Trials and figures: [{name}](../notebooks/{claim.notebook}).\n"
     ]
     for verdict in (v for v in judged if v.id == claim.id):
         reason = verdict.reason[:1].upper() + verdict.reason[1:]
