@@ -98,7 +98,7 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
     rows = points(found)
     by_rank = alt.EncodingSortField(field="rank", op="min")
     # equal in every layer, so that color and shape have one legend
-    legend = alt.Legend(title=None, symbolOpacity=1, labelLimit=300)
+    legend = alt.Legend(title=None, columns=2, symbolOpacity=1, labelLimit=300)
     color = alt.Color("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.PALETTE)))
     shape = alt.Shape("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.SHAPES)))
     x = alt.X("x:O", title=None).axis(labelAngle=0, grid=False)
