@@ -94,7 +94,9 @@ def _reading_place(view: View) -> alt.Parameter:
         bind = alt.binding_select(options=places, labels=[f"{place:,}" for place in places], name=name)
     else:
         bind = alt.binding_range(min=min(view.ticks), max=max(view.ticks), step=1, name=name)
-    return alt.param(name="at", value=places[len(places) // 2], bind=bind)
+    counts = view.means["x"].value_counts()
+    fullest = sorted(int(x) for x in counts.index[counts == counts.max()])  # where most lines have something to say
+    return alt.param(name="at", value=fullest[len(fullest) // 2], bind=bind)
 
 
 def _reading_line(view: View, x: alt.X) -> alt.Chart:
