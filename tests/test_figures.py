@@ -137,7 +137,7 @@ def test_means_are_read_off_at_a_place(table):
         task, protocol, x = key.split("/")
         rows = means[(means["task"] == task) & (means["protocol"] == protocol) & (means["x"] == int(x))]
         told = [f"{row['series']}: {row['mean']:.3f}" for _, row in rows.iterrows()]
-        assert " ".join(lines).replace("\u00a0", " ").strip() == f"at {x} – " + ", ".join(told)
+        assert " ".join(lines).replace("\u00a0", " ").strip() == f"at {x} ({', '.join(told)})"
     lines = [layer for layer in spec["vconcat"][0]["layer"] if layer["mark"]["type"] == "line"]
     assert {"param": "picked"} in lines[0]["transform"][1]["filter"]["and"]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from companion import theme, views
 from companion.errors import CompanionError, TableUnavailable
-from companion.figures import MENUS
+from companion.figures import MENUS, mean_tooltip
 from companion.interventions import paper_permutation
 
 FAMILY = "task (pocket- left out) "
@@ -104,8 +104,7 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
     x = alt.X("x:O", title=None).axis(labelAngle=0, grid=False)
     y = alt.Y("mean:Q", title=None, scale=_score_scale(rows))
     base = _picked(rows).encode(x=x, xOffset=alt.XOffset("series:N", sort=by_rank))
-    told = [alt.Tooltip("series:N"), alt.Tooltip("n:Q", title="trials"), alt.Tooltip("mean:Q", format=".3f")]
-    told += [alt.Tooltip("low:Q", title="95 % interval from", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
+    told = [alt.Tooltip("series:N"), *mean_tooltip("mean")]
     single = [alt.Tooltip("trial_id:N", title="trial"), alt.Tooltip("seed:Q"), alt.Tooltip("score:Q", format=".4f")]
     bars = base.transform_filter("isValid(datum.low)").mark_rule(color=theme.PRETRAINED, clip=True, aria=False)
     dots = base.transform_flatten(TRIAL).mark_point(filled=True, size=14, opacity=0.6, aria=False)

@@ -107,7 +107,7 @@ def _reading_line(view: View, x: alt.X) -> alt.Chart:
 def _reading_text(view: View) -> alt.Chart:
     """The means of the chosen trials at the place that is read off, in words above the plot."""
     lines, height = _read_off(view)
-    absent = "[at === null ? ' ' : 'at ' + at + ' – no trials'" + ", ' '" * (height - 1) + "]"
+    absent = "[at === null ? ' ' : 'at ' + at + ' (no trials)'" + ", ' '" * (height - 1) + "]"
     choice = " + '/' + ".join([*view.menus, "at"])
     said = alt.ExprRef(f"{json.dumps(lines)}[{choice}] || {absent}")
     mark = alt.Chart(pd.DataFrame([{}])).mark_text(
@@ -124,7 +124,7 @@ def _read_off(view: View) -> tuple[dict[str, list[str]], int]:
     for key, points in rows.groupby([*view.menus, "x"]):
         means = [f"{name}: {mean:.3f}" for name, mean in zip(points["series"], points["mean"], strict=True)]
         text = ", ".join(mean.replace(" ", "\u00a0") for mean in means)
-        said["/".join(map(str, key))] = textwrap.wrap(f"at {key[-1]:,} – {text}", READ_WIDTH)
+        said["/".join(map(str, key))] = textwrap.wrap(f"at {key[-1]:,} ({text})", READ_WIDTH)
     height = max(map(len, said.values()))
     return {key: [*found, *[" "] * (height - len(found))] for key, found in said.items()}, height
 
@@ -136,7 +136,7 @@ def _reference_layers(view: View, y: alt.Y) -> list[alt.Chart]:
     rows = means.rename(columns={"mean": "score"}).drop(columns=["model", "metric", "layers"]).assign(what="intact")
     line = _chosen(view, rows).mark_rule(strokeDash=[6, 4], strokeWidth=1.5, color=theme.PRETRAINED, aria=False)
     label = _chosen(view, rows).mark_text(align="left", dx=4, dy=-6, fontSize=12, aria=False)
-    return [line.encode(y=y, tooltip=_mean_tooltip()), label.encode(x=alt.value(0), y=y, text="what:N")]
+    return [line.encode(y=y, tooltip=mean_tooltip()), label.encode(x=alt.value(0), y=y, text="what:N")]
 
 
 def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
@@ -157,7 +157,7 @@ def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     points = rows.mark_point(filled=True, size=60, opacity=1)
     if len(view.members) > 1:  # of this layer, because it has the legend that is clicked
         points = points.add_params(alt.selection_point(name="picked", fields=["series"], bind="legend"))
-    told = [alt.Tooltip("series:N", title=view.series_title), *_mean_tooltip()]
+    told = [alt.Tooltip("series:N", title=view.series_title), *mean_tooltip()]
     return [*spread, points.encode(x=x, y=y, color=color, shape=shape, tooltip=told)]
 
 
@@ -188,12 +188,13 @@ def _this_run_layer(view: View, fresh: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.
     return rings.encode(x=x, y=y, stroke=stroke, tooltip=[alt.Tooltip("source:N"), *_trial_tooltip(view)])
 
 
-def _mean_tooltip() -> list[alt.Tooltip]:
+def mean_tooltip(field: str = "score", form: str = ".3f") -> list[alt.Tooltip]:
+    """What is told of a mean, which is in ``field``, beside n, low and high; ``form`` is d3's format of a number."""
     return [
         alt.Tooltip("n:Q", title="trials"),
-        alt.Tooltip("score:Q", title="mean", format=".3f"),
-        alt.Tooltip("low:Q", title="95 % interval from", format=".3f"),
-        alt.Tooltip("high:Q", title="to", format=".3f"),
+        alt.Tooltip(f"{field}:Q", title="mean", format=form),
+        alt.Tooltip("low:Q", title="95 % interval from", format=form),
+        alt.Tooltip("high:Q", title="to", format=form),
     ]
 
 
@@ -314,7 +315,7 @@ def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt
     y = alt.Y("score:Q", title=None, scale=_score_scale(both, [both.rename(columns={"score": "mean"})]))
     rows = alt.Chart(both).transform_filter("datum.task == task").encode(x=x, color=color, detail="curves:N")
     told = [alt.Tooltip("curves:N"), alt.Tooltip("examples:N", title="training examples")]
-    told += [alt.Tooltip("preserved_layers:Q", title="layers"), alt.Tooltip("layers:Q", title="of"), *_mean_tooltip()]
+    told += [alt.Tooltip("preserved_layers:Q", title="layers"), alt.Tooltip("layers:Q", title="of"), *mean_tooltip()]
     joined = rows.transform_filter(f"datum.places >= {FEWEST_PLACES}")
     bands = joined.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, aria=False)
     lines = joined.mark_line(strokeWidth=1.5, aria=False)
@@ -386,7 +387,7 @@ def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
     floor, ceiling = theme.METRIC_RANGES[metric]
     domain = [max(floor, float(points.min().min())), min(ceiling, float(points.max().max()))]
     y = alt.Y("score:Q", title=None, scale=alt.Scale(domain=domain, zero=False, nice=True))
-    tooltip = [alt.Tooltip("layers:N"), *_mean_tooltip()]
+    tooltip = [alt.Tooltip("layers:N"), *mean_tooltip()]
     layers = [
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=2, opacity=0.6, clip=True)

@@ -15,7 +15,7 @@ import pandas as pd
 from companion import stats, theme
 from companion.comparisons import distinct, plain
 from companion.errors import TableUnavailable
-from companion.figures import MENUS
+from companion.figures import MENUS, mean_tooltip
 from companion.interventions import paper_permutation
 from companion.trial import format_layers
 
@@ -117,9 +117,7 @@ def _points(found: pd.DataFrame, rows: alt.Chart, chosen: str, depth: int) -> al
     spread = {"x": x, "y": alt.Y("low:Q", title=None), "y2": "high:Q"}
     suffix = rows.transform_filter(f"datum.operation == '{SUFFIX}'")
     everything = rows.mark_circle(size=34, opacity=0.45, color=theme.PRETRAINED)
-    told = [alt.Tooltip("done:N", title="layers"), alt.Tooltip("n:Q", title="trials")]
-    told += [alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("low:Q", title="95 % interval from", format=".3f")]
-    told += [alt.Tooltip("high:Q", title="to", format=".3f")]
+    told = [alt.Tooltip("done:N", title="layers"), *mean_tooltip("mean")]
     one = rows.transform_filter(chosen)
     return alt.layer(
         suffix.mark_line(color=theme.PALETTE[0], strokeWidth=1.5, aria=False).encode(x=x, y=y),

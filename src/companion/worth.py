@@ -12,6 +12,7 @@ import pandas as pd
 from companion import theme
 from companion.comparisons import effects, plain
 from companion.errors import TableUnavailable
+from companion.figures import mean_tooltip
 
 COLUMNS = ["model", "task", "metric", "train_size", "kept", "share", "n", "worth", "low", "high"]
 PICKED = ["family", "model"]  # what a click on the legend chooses
@@ -79,14 +80,8 @@ def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChar
     dash = alt.StrokeDash("family:N", legend=legend, scale=theme.dash_scale(tasks))
     shape = alt.Shape("model:N", legend=alt.Legend(title="model", columns=1), scale=theme.shape_scale(models))
     base = rows.encode(x=x, color=color, detail="task:N")
-    told = [
-        alt.Tooltip("task:N"),
-        alt.Tooltip("model:N"),
-        alt.Tooltip("train_size:Q", title="training examples", format=","),
-    ]
-    told += [alt.Tooltip("kept:Q", title="first layers kept"), alt.Tooltip("n:Q", title="seeds")]
-    told += [alt.Tooltip("worth:Q", format="+.3f")]
-    told += [alt.Tooltip("low:Q", title="95 % interval from", format="+.3f"), alt.Tooltip("high:Q", format="+.3f")]
+    told = [alt.Tooltip("task:N"), alt.Tooltip("model:N"), alt.Tooltip("kept:Q", title="first layers kept")]
+    told += [alt.Tooltip("train_size:Q", title="training examples", format=","), *mean_tooltip("worth", "+.3f")]
     zero = alt.Chart(pd.DataFrame([{"zero": 0}])).mark_rule(color=theme.PRETRAINED, aria=False).encode(y="zero:Q")
     spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
     points = base.mark_point(filled=True, size=70, opacity=1)

@@ -243,7 +243,7 @@ def test_means_are_read_off_where_the_slider_stands(visit, address):
     chart = first_chart(page)
     chart.get_by_role("slider", name="read off at pretrained layers preserved").focus()
     page.keyboard.press("Home")
-    said = chart.locator(".role-mark.mark-text text").filter(has_text="at 0 – ")
+    said = chart.locator(".role-mark.mark-text text").filter(has_text="at 0 (")
     assert re.search(r"500:\s-?\d\.\d{3}", said.first.text_content())
     page.keyboard.press("End")
     assert said.count() == 0
