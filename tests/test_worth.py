@@ -61,6 +61,16 @@ def test_panels_are_of_one_metric_and_colors_of_one_task(trials):
     assert "cola, sst2" in spec["description"] or "sst2, cola" in spec["description"]
 
 
+def test_a_line_joins_three_sizes_or_more(trials):
+    sizes = [trials.assign(train_size=n, trial_id=f"{n}/" + trials["trial_id"]) for n in (100, 200, 400)]
+    for tables, joined in ((sizes[:2], {2}), (sizes, {3})):
+        spec = worth.chart(worth.worth(pd.concat(tables))).to_dict()
+        [line] = [layer for layer in spec["vconcat"][0]["layer"] if layer["mark"]["type"] == "line"]
+        rows = spec["datasets"][line["data"]["name"]]
+        assert {row["places"] for row in rows if row["kept"] == 0} == joined
+        assert line["transform"][-1]["filter"] == "datum.places >= 3"
+
+
 def test_a_task_keeps_its_color_beside_others():
     assert theme.task_scale(["qnli"]).range == [theme.TASK_PALETTE[2]]
     assert theme.task_scale(["mine", "cola"]).range == [theme.TASK_PALETTE[3], theme.TASK_PALETTE[0]]

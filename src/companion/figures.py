@@ -182,7 +182,7 @@ def _this_run_layer(view: View, fresh: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.
     """Rings around this run's trials; the stroke channel carries their legend entry."""
     rows = _chosen(view, _drawn(view, fresh).assign(source=THIS_RUN)).transform_filter(SHOWN)
     rings = rows.mark_point(filled=False, shape="circle", size=110, strokeWidth=2, opacity=1, aria=False)
-    legend = alt.Legend(title=None, symbolType="circle")
+    legend = alt.Legend(title=None, symbolType="circle", orient="bottom")  # beside the lines' it would narrow the plot
     scale = alt.Scale(domain=[THIS_RUN], range=[theme.THIS_RUN])
     stroke = alt.Stroke("source:N", scale=scale, legend=legend)
     return rings.encode(x=x, y=y, stroke=stroke, tooltip=[alt.Tooltip("source:N"), *_trial_tooltip(view)])

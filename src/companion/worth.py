@@ -13,6 +13,7 @@ from companion import theme
 from companion.comparisons import effects, plain
 from companion.errors import TableUnavailable
 from companion.figures import mean_tooltip
+from companion.views import FEWEST_PLACES
 
 COLUMNS = ["model", "task", "metric", "train_size", "kept", "share", "n", "worth", "low", "high"]
 PICKED = ["family", "model"]  # what a click on the legend chooses
@@ -60,9 +61,11 @@ def chart(found: pd.DataFrame) -> alt.TopLevelMixin:
 
 
 def _beside_each_other(found: pd.DataFrame) -> pd.DataFrame:
-    """``place``: the train size, moved by a few percent so that intervals of one size do not hide each other."""
+    """``place``: the train size, moved by a few percent so that intervals of one size do not hide each other;
+    ``places``: the number of train sizes of the point's line."""
     lines = (found["task"] + found["model"]).rank(method="dense")
-    return found.assign(place=found["train_size"] * 1.03 ** (lines - lines.max() / 2))
+    places = found.groupby(["task", "model", "share"])["train_size"].transform("nunique")
+    return found.assign(place=found["train_size"] * 1.03 ** (lines - lines.max() / 2), places=places)
 
 
 def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChart:
@@ -84,13 +87,14 @@ def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChar
     told += [alt.Tooltip("train_size:Q", title="training examples", format=","), *mean_tooltip("worth", "+.3f")]
     zero = alt.Chart(pd.DataFrame([{"zero": 0}])).mark_rule(color=theme.PRETRAINED, aria=False).encode(y="zero:Q")
     spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
+    joined = base.transform_filter(f"datum.places >= {FEWEST_PLACES}")
     points = base.mark_point(filled=True, size=70, opacity=1)
     by_legend = [alt.selection_point(name=f"picked_{field}", fields=[field], bind="legend") for field in picked]
     points = points.add_params(*by_legend) if by_legend else points
     layers = [
         zero,
         spread.encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
-        base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash),
+        joined.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash),
         points.encode(y=y, shape=shape, tooltip=told),
     ]
     title = alt.Title(f"worth in {theme.METRIC_TITLES[metric]}", subtitle="mean of paired differences, 95 % t-interval")
