@@ -205,8 +205,8 @@ def test_aims_say_what_is_reached_and_what_was_not_measured(rows):
 def test_tables_and_charts_show_the_rows(rows):
     trials = speed.trials_table(rows)
     assert trials["procedure"].tolist() == [speed.OURS, speed.RELEASED]
-    assert trials["of the matrix rate"].tolist() == ["50%", "2%"]
-    assert speed.phases_table(rows)["training"].tolist() == ["75%"]
+    assert trials["of the matrix rate"].tolist() == ["50\u00a0%", "2\u00a0%"]
+    assert speed.phases_table(rows)["training"].tolist() == ["75\u00a0%"]
     for figure in (speed.trials_figure(rows), speed.growth_figure(rows)):
         spec = json.loads(re.search(r"vegalite.v6\+json\">(.*?)</script>", figure)[1].replace("<\\/", "</"))
         assert spec["description"]

@@ -20,6 +20,14 @@ def published() -> pd.DataFrame:
     return pd.DataFrame([*rows, {**rows[0], "experiment": "localized"}])
 
 
+def test_the_summary_names_what_is_missing_by_profile():
+    plans = {"progressive": [f"t{n}" for n in range(4)], "single_layer": ["x", "y"]}
+    whole = coverage.count("minilm", plans, published())
+    assert coverage.summary(whole).splitlines()[2:] == ["| `minilm` | 1 of 2 | single layer (2 of 2) |"]
+    assert "| none |" in coverage.summary(whole.head(1))
+    assert coverage.summary(whole.head(0)) == "Nothing has been published yet.\n"
+
+
 def test_planned_published_and_missing_are_counted_by_experiment():
     plans = {"progressive": ["t0", "t1", "t2", "t3", "t9"], "localized": ["t0"], "probing": ["p0", "p1"]}
     found = coverage.count("minilm", plans, published()).set_index("experiment")

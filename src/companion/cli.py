@@ -12,6 +12,7 @@ import json
 import secrets
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 from companion import __version__
@@ -232,6 +233,8 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
         raise InvalidValue(
             f"a -p value is not readable YAML ({error}: {arguments.parameters})", "correct it"
         ) from error
+    if twice := [key for key, times in Counter(key for key, _ in arguments.parameters).items() if times > 1]:
+        raise InvalidValue(f"-p {twice[0]} is given more than once", "give it once")
     for option, folder in {"store": store_folder, "data_dir": data_folder}.items():
         if option in overrides:  # commands that run no notebook would not see it
             raise InvalidValue(f"{option!r} is not given by -p", f"use --{option.replace('_', '-')}")

@@ -107,6 +107,23 @@ def told(whole: pd.DataFrame) -> str:
     return markdown(pd.DataFrame(rows))
 
 
+def summary(whole: pd.DataFrame) -> str:
+    """The coverage by profile, as a Markdown table: what is whole, what is not, and what it took to run."""
+    rows = []
+    for profile, found in whole.groupby("profile", sort=False):
+        missing = found["planned"] - found["published"]
+        parts = [f"{name} ({lacking:,} of {planned:,})" for name, lacking, planned
+                 in zip(found["experiment"], missing, found["planned"], strict=True) if lacking]  # fmt: skip
+        rows.append(
+            {
+                "profile": f"`{profile}`",
+                "experiments run in full": f"{(missing == 0).sum()} of {len(found)}",
+                "trials still missing": ", ".join(parts).replace("_", " ") or "none",
+            }
+        )
+    return markdown(pd.DataFrame(rows)) if rows else told(whole)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """The table as a Markdown table."""
     rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(object).to_numpy().tolist()]

@@ -86,6 +86,11 @@ def published() -> str:
     return coverage.told(coverage.read())
 
 
+def published_in_short() -> str:
+    """The same in a row per profile."""
+    return coverage.summary(coverage.read())
+
+
 def scorecard() -> str:
     """Every claim with its rule, and its verdict for each published profile with evidence and trial ids."""
     judged = [verdict for name in table.published_profiles() for verdict in claims.judge(table.checked(name))]
@@ -293,6 +298,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pretraining-log.md": pretraining_log,
     "tuning.md": tuning,
     "coverage.md": published,
+    "coverage-in-short.md": published_in_short,
     "scorecard.md": scorecard,
     "speed-aims.md": _speed(speed.aims_table),
     "speed-trials.md": _speed(speed.trials_table),

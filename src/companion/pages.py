@@ -227,7 +227,7 @@ def _named(view: View, row: pd.Series) -> str:
 
 
 def _signed(row: pd.Series) -> str:
-    return f"{row['mean']:+z.3f}, {_interval(row['low'], row['high'])}"
+    return f"{row['mean']:+z.3f} [{_interval(row['low'], row['high'])}]"
 
 
 def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series") -> str:

@@ -147,15 +147,20 @@ def _machine_aims() -> Iterator[Aim]:
 # --- tables --------------------------------------------------------------------------------------------------------
 
 
+def _spaced(number: str) -> str:
+    """A percentage as the book writes it."""
+    return number.replace("%", "\u00a0%")
+
+
 def aims_table(rows: Rows) -> pd.DataFrame:
     """What was aimed at, what was measured, and whether that is enough."""
     found = []
     for aim in aims():
         value = aim.found(rows)
         why = rows.get(aim.row, {}).get("skipped", "")
-        measured = aim.write.format(value) if value is not None else f"{ABSENT}{why and ': '}{why}"
+        measured = _spaced(aim.write.format(value)) if value is not None else f"{ABSENT}{why and ': '}{why}"
         verdict = "" if value is None else "✓" if aim.reached(value) else "✗"
-        bound = f"{'at least' if aim.more else 'at most'} {aim.write.format(aim.threshold)}"
+        bound = f"{'at least' if aim.more else 'at most'} {_spaced(aim.write.format(aim.threshold))}"
         found.append({"what": aim.what, "measured": measured, "aim": bound, "reached": verdict})
     return pd.DataFrame(found)
 
@@ -177,7 +182,7 @@ def trials_table(rows: Rows) -> pd.DataFrame:
                     "steps": int(medians["steps"]),
                     "score": f"{medians['score']:.3f}",
                     "useful GFLOP/s": f"{rate:.0f}",
-                    "of the matrix rate": "" if share is None else f"{share:.0%}",
+                    "of the matrix rate": "" if share is None else _spaced(f"{share:.0%}"),
                 }
             )
     return pd.DataFrame(found)
@@ -190,7 +195,7 @@ def phases_table(rows: Rows) -> pd.DataFrame:
         for run in _first_runs(row):
             if "phases" in run:
                 total = sum(run["phases"].values())
-                shares = {phase: f"{seconds / total:.0%}" for phase, seconds in run["phases"].items()}
+                shares = {phase: _spaced(f"{seconds / total:.0%}") for phase, seconds in run["phases"].items()}
                 model, task = name.split("/")[1:]
                 found.append({"model": model, "task": task, "procedure": run["variant"], **shares})
     return pd.DataFrame(found).fillna("–")
@@ -204,7 +209,7 @@ def operations_table(rows: Rows, most: int = 10) -> pd.DataFrame:
         for variant, by_operation in shares.items():
             for operation, share in list(by_operation.items())[:most]:
                 what = {"model": name.split("/")[1], "procedure": variant}
-                found.append({**what, "operation": f"`{operation}`", "share": f"{share:.1%}"})
+                found.append({**what, "operation": f"`{operation}`", "share": _spaced(f"{share:.1%}")})
     return pd.DataFrame(found)
 
 
