@@ -21,7 +21,7 @@ def published() -> pd.DataFrame:
 
 
 def test_the_summary_names_what_is_missing_by_profile():
-    plans = {"progressive": [f"t{n}" for n in range(4)], "single_layer": ["x", "y"]}
+    plans = {"progressive": [f"t{n}" for n in range(3)], "single_layer": ["x", "y"]}
     whole = coverage.count("minilm", plans, published())
     assert coverage.summary(whole).splitlines()[2:] == ["| `minilm` | 1 of 2 | single layer (2 of 2) |"]
     assert "| none |" in coverage.summary(whole.head(1))
