@@ -38,15 +38,16 @@ A_LOT = 2.0  # times DELTA: clearly more than the smallest difference worth a cl
 LITTLE = 0.1  # of what all layers are worth: a cost this small leaves nine tenths of the benefit
 WELL = 0.9  # of the best probe's gain over the embeddings: a layer that reaches it "probes well"
 MOST = 0.5  # of the benefit: a block that costs more than this when redrawn carries it
+BEST = 1.0  # the highest accuracy, and the highest Matthews correlation
 SHORT = 0.5  # of the layers: a longer block is not "a short block"
 ALPHA = 1 - LEVEL
-# Fewer seeds resampled cannot give a 95 % interval: even the range of five values covers a median 94 % of the time.
-FEWEST_RESAMPLED = 5
+FEWEST_RESAMPLED = 5  # see _resampled_at_most
 BOOTSTRAP_SEED = 0
 
 # The columns that say what a trial was and how it scored; the others would only be carried along.
 READ = ["trial_id", "experiment", "layers", "task", "train_size", "seed", "metric", "score", "kind", "reinitialized"]
 READ += ["permutation", "preserved_layers", "keep_layernorm", "random_rate", "probe_layer", "pooling", "control"]
+READ += ["diverged"]
 
 Margins = tuple[float, float]  # how far an interval lies inside the claim, and inside its opposite; at most one is > 0
 Rule = Callable[[float, float], Margins]
@@ -72,8 +73,8 @@ class Case:
 
 @dataclass(frozen=True)
 class TaskTrials:
-    """The ``described`` trials of one model and task, of one setup per train size. ``rows`` are of the tidy table, a
-    trial once per experiment; ``among`` is the number of tasks that the table has."""
+    """The ``described`` trials of one model and task, of the same weights and data and of one setup per train size.
+    ``rows`` are of the tidy table, a trial once per experiment; ``among`` is the number of tasks that the table has."""
 
     name: str
     rows: pd.DataFrame
@@ -131,14 +132,26 @@ class TaskTrials:
     def transfer(self, size: int) -> pd.DataFrame:
         """Scores by seed (rows) and number of first layers kept (columns, 0…L) at a train size."""
         trials = self.of_kind("suffix", "all", "intact")
-        trials = trials[trials["train_size"] == size].astype({"preserved_layers": int})
-        return trials.pivot(index="seed", columns="preserved_layers", values="score")
+        return _scores(trials[trials["train_size"] == size].astype({"preserved_layers": int}), "preserved_layers")
 
     def transfer_ids(self, size: int, kept: Collection[int], seeds: Collection[int]) -> set[str]:
         """The trials behind these columns and rows of :meth:`transfer`."""
         trials = self.of_kind("suffix", "all", "intact")
         chosen = trials["preserved_layers"].isin(kept) & trials["seed"].isin(seeds) & (trials["train_size"] == size)
         return set(trials.loc[chosen, "trial_id"])
+
+    @functools.cached_property
+    def probing_curve(self) -> pd.Series:
+        """Mean probe score by number of layers read (0: the embeddings)."""
+        probes = self.probes()
+        return probes.groupby(probes["probe_layer"].astype(int))["score"].mean()
+
+    def nothing_to_read(self) -> str:
+        """Why no claim about layers that probe well can be judged, or "" if some layer probes better than none."""
+        if 0 not in self.probing_curve:
+            return "no probe reads the embeddings"
+        gain = self.probing_curve.drop(0).max() - self.probing_curve[0]
+        return "" if gain > self.delta else "no layer probes better than the embeddings"
 
     def nothing_at_stake(self, size: int) -> str:
         """Why no claim about parts of the benefit can be judged at this size, or "" if the benefit is shown."""
@@ -161,6 +174,13 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"value": rows["score"], "ids": [(i,) for i in rows["trial_id"]]}, index=rows.index)
 
 
+def _scores(rows: pd.DataFrame, treatment: str) -> pd.DataFrame:
+    """Scores by seed (rows) and treatment (columns); :class:`InvalidValue` as of :func:`by_seed`."""
+    for _, group in rows.groupby(treatment):
+        by_seed(group)
+    return rows.pivot(index="seed", columns=treatment, values="score")
+
+
 def minus(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """First minus second where both have the seed; both as from :func:`by_seed`, and so is the answer."""
     seeds = first.index.intersection(second.index)
@@ -175,14 +195,23 @@ def ids_of(*samples: pd.DataFrame) -> frozenset[str]:
 
 
 def tasks_of(table: pd.DataFrame) -> list[TaskTrials]:
-    """The table's described trials by task, each train size (and its probes) cut down to the setup with most rows."""
+    """The table's described trials by task: of the weights and data, and then at each train size (probes apart) of the
+    setup, that have most trials."""
     rows = table[table["protocol"] == "described"].sort_values(["seed", "trial_id"])  # sums come out alike to the bit
     if rows.empty:
         return []
-    setup = rows.groupby(SETUP, dropna=False).ngroup()
-    most = setup.groupby([rows["task"], rows["train_size"], rows["kind"] == "probe"]).transform(lambda s: s.mode()[0])
-    by_task = rows.loc[setup == most, READ].groupby("task")
+    rows = _commonest(rows, ["task"], ["weights", "data"])
+    rows = _commonest(rows.assign(probe=rows["kind"] == "probe"), ["task", "train_size", "probe"], SETUP)
+    by_task = rows[READ].groupby("task")
     return [TaskTrials(name, group, len(by_task)) for name, group in by_task]
+
+
+def _commonest(rows: pd.DataFrame, within: list[str], which: list[str]) -> pd.DataFrame:
+    """Within each group, only the rows of the combination of values that most trials have."""
+    found = rows.groupby(which, dropna=False).ngroup()
+    once = ~rows["trial_id"].duplicated()
+    most = found[once].groupby([rows.loc[once, name] for name in within]).agg(lambda numbers: numbers.mode()[0])
+    return rows[found == rows.join(most.rename("most"), on=within)["most"]]
 
 
 def sizes_of(rows: pd.DataFrame) -> list[int]:
@@ -244,7 +273,7 @@ def _with(case: Case, *trial_ids: Iterable[str]) -> Case:
     return replace(case, trial_ids=case.trial_ids.union(*trial_ids))
 
 
-def _nothing(setting: str, why: str, trial_ids: Iterable[str] = ()) -> Case:
+def nothing(setting: str, why: str, trial_ids: Iterable[str] = ()) -> Case:
     """A case that cannot be computed."""
     return Case(setting, math.nan, 0, lambda level: None, lambda level: NEITHER, frozenset(trial_ids), why)
 
@@ -278,11 +307,10 @@ def not_necessary(task: TaskTrials) -> list[Case]:
     probes, suffixes = task.probes(), task.of_kind("suffix")
     if probes.empty or suffixes.empty:
         return []
-    size, curve = sizes_of(suffixes)[-1], _curve(probes)
-    gain = curve.drop(0, errors="ignore").max() - curve.get(0, math.nan)
-    if not gain > task.delta:
-        why = "no layer probes better than the embeddings"
-        return [_nothing(f"{task.name}, {size:,} examples", why, probes["trial_id"])]
+    size, curve = sizes_of(suffixes)[-1], task.probing_curve
+    if why := task.nothing_to_read():
+        return [nothing(f"{task.name}, {size:,} examples", why, probes["trial_id"])]
+    gain = curve.drop(0).max() - curve[0]
     first = min(k for k in curve.index if k and curve[k] >= curve[0] + WELL * gain) - 1
     return [_with(_redrawn_from(task, size, first), probes["trial_id"])]
 
@@ -293,12 +321,12 @@ def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
     fewer = [k for k in task.kept(size) if k <= first]
     more = [k for k in task.kept(size) if k >= first]
     if not fewer:
-        return _nothing(setting, f"no trial keeps {first} layers or fewer")
+        return nothing(setting, f"no trial keeps {first} layers or fewer")
     setting += f", first {fewer[-1]} of {task.depth} layers kept"
     benefit = task.benefit(size)
     little = below(max(task.delta, LITTLE * benefit["value"].mean()))
     supporting = _case(setting, task.cost(size, fewer[-1]), little, task.delta)
-    opposing = _case(setting, task.cost(size, more[0]), little, task.delta) if more else _nothing(setting, "")
+    opposing = _case(setting, task.cost(size, more[0]), little, task.delta) if more else nothing(setting, "")
     case = replace(
         supporting,
         margins=lambda level: (supporting.margins(level)[0], opposing.margins(level)[1]),
@@ -307,28 +335,30 @@ def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
     return _open(_with(case, opposing.trial_ids, ids_of(benefit)), task.nothing_at_stake(size))
 
 
-def _curve(probes: pd.DataFrame) -> pd.Series:
-    """Mean probe score by number of layers read (0: the embeddings)."""
-    return probes.groupby(probes["probe_layer"].astype(int))["score"].mean()
-
-
 def not_sufficient(task: TaskTrials) -> list[Case]:
     """C2: the loss when only a short block around the best-probing layer keeps its weights; every such block counts."""
-    localized, curve = task.localized(), _curve(task.probes()).drop(0, errors="ignore")
-    if curve.empty or localized.empty:
+    localized, probes = task.localized(), task.probes()
+    if probes.empty or localized.empty:
         return []
-    size, best = sizes_of(localized)[-1], int(curve.idxmax()) - 1
+    size = sizes_of(localized)[-1]
     setting = f"{task.name}, {size:,} examples"
-    cases = []
+    if why := task.nothing_to_read():
+        return [nothing(setting, why, probes["trial_id"])]
+    best = int(task.probing_curve.drop(0).idxmax()) - 1
+    cases, blocks = [], set()
     for text, rows in _by_layers(localized[localized["train_size"] == size]):
         redrawn = parse_layers(text)
         kept = tuple(i for i in range(task.depth) if i not in redrawn)
         if best in kept and _short_block(kept, task.depth):
+            blocks.add(kept)
             where = f"{setting}, {_named(kept)} alone kept"
             loss = minus(task.intact(size), by_seed(rows))
             cases.append(_open(_case(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size)))
-    cases = cases or [_nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
-    return [_with(case, ids_of(task.benefit(size)), task.probes()["trial_id"]) for case in cases]
+    if not cases:
+        cases = [nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
+    if lacking := [block for block in _lacking(blocks, task.depth) if best in block]:
+        cases.append(nothing(setting, f"{_all_named(lacking)} kept alone: not run with this setup"))
+    return [_with(case, ids_of(task.benefit(size)), probes["trial_id"]) for case in cases]
 
 
 def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -339,6 +369,17 @@ def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _named(layers: tuple[int, ...]) -> str:
     """Layers as people count them, from 1."""
     return f"layer{'' if len(layers) == 1 else 's'} {format_layers(tuple(i + 1 for i in layers))} (from 1)"
+
+
+def _all_named(blocks: Iterable[tuple[int, ...]]) -> str:
+    return f"layers {', '.join(format_layers(tuple(i + 1 for i in block)) for block in blocks)} (from 1)"
+
+
+def _lacking(blocks: Collection[tuple[int, ...]], depth: int) -> list[tuple[int, ...]]:
+    """The blocks of the same widths as these that are not among them."""
+    widths = sorted({len(block) for block in blocks})
+    every = [tuple(range(start, start + width)) for width in widths for start in range(depth - width + 1)]
+    return [block for block in every if block not in blocks]
 
 
 def _short_block(layers: tuple[int, ...], depth: int) -> bool:
@@ -370,8 +411,8 @@ def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
     small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
     if small == large:
         return [_one_size(task, trials)]
-    cases = []
-    for k in sorted({*task.kept(small)} & {*task.kept(large)} - {0}):
+    cases, run = [], sorted({*task.kept(small)} & {*task.kept(large)} - {0})
+    for k in run:
         setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
         plenty = _case(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
         scarce = _case(setting, task.cost(small, k), within(task.delta), task.delta)
@@ -382,11 +423,17 @@ def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
                 f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}",
             )
         )
+    if lacking := [k for k in range(1, task.depth) if k not in run]:
+        where = f"{task.name}, {large:,} against {small:,} examples"
+        cases.append(nothing(where, f"first {', '.join(map(str, lacking))} layers kept: not run at both sizes"))
     return cases
 
 
 def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:
-    return _nothing(task.name, f"one train size only ({sizes_of(trials)[0]:,})", trials["trial_id"])
+    why = f"one train size only ({sizes_of(trials)[0]:,})"
+    if trials["train_size"].nunique() > 1:
+        why += f" with {FEWEST} seeds or more"
+    return nothing(task.name, why, trials["trial_id"])
 
 
 def _both(first: Case, second: Case, note: str) -> Case:
@@ -403,7 +450,8 @@ def resembles_probing(task: TaskTrials) -> list[Case]:
     """C5: Spearman's correlation between the probing curve and the transfer curve (mean score by number of first layers
     kept), at the smallest train size minus at the largest; bootstrap over the seeds that all points share.
 
-    Noise in a curve pulls its correlation towards 0, and more so at the small size: that works against the claim.
+    Noise in a curve pulls its correlation towards 0, and more so at the small size: that works against the claim. A
+    ceiling at the large size works for it, as points that all reach the best score have no order.
     """
     probes, suffixes = task.probes(), task.of_kind("suffix")
     if probes.empty or suffixes.empty:
@@ -411,7 +459,9 @@ def resembles_probing(task: TaskTrials) -> list[Case]:
     small, large = sizes_of(suffixes)[0], sizes_of(suffixes)[-1]
     if small == large:
         return [_one_size(task, suffixes)]
-    setting, probing = f"{task.name}, {small:,} against {large:,} examples", _curve(probes)
+    setting, probing = f"{task.name}, {small:,} against {large:,} examples", task.probing_curve
+    if why := task.nothing_to_read():
+        return [nothing(setting, why, probes["trial_id"])]
     curves = [task.transfer(size) for size in (small, large)]
     points = sorted(set(probing.index).intersection(*(curve.columns for curve in curves)))
     curves = [curve[points].dropna() for curve in curves]
@@ -419,11 +469,22 @@ def resembles_probing(task: TaskTrials) -> list[Case]:
     behind = {*task.transfer_ids(small, points, seeds), *task.transfer_ids(large, points, seeds), *probes["trial_id"]}
     if len(points) < FEWEST_PAIRS:
         why = f"the curves share {len(points)} numbers of layers, and {FEWEST_PAIRS} are needed"
-        return [_nothing(setting, why, behind)]
+        return [nothing(setting, why, behind)]
     if len(seeds) < FEWEST_RESAMPLED:
-        return [_nothing(setting, f"{len(seeds)} seeds, and resampling needs {FEWEST_RESAMPLED}", behind)]
+        return [nothing(setting, f"{len(seeds)} seeds, and resampling needs {FEWEST_RESAMPLED}", behind)]
     scores = np.stack([curve.loc[seeds].to_numpy(float) for curve in curves], axis=1)
-    return [_with(_resemblance(setting, scores, probing[points].to_numpy(float)), behind)]
+    case = _resemblance(setting, scores, probing[points].to_numpy(float))
+    top = [k for k, mean in zip(points, scores.mean(axis=0)[1], strict=True) if mean > BEST - task.delta]
+    why = (
+        f"with {', '.join(map(str, top))} layers kept the curve of {large:,} examples is at its ceiling, without order"
+    )
+    return [_with(_open(case, why if len(top) > 1 else ""), behind)]
+
+
+def _resampled_at_most(n: int) -> float:
+    """How often the range of n values, the widest interval that resampling can give, covers their median: 94 % at five,
+    which is let pass for 95 %."""
+    return 1 - 2.0 ** (1 - n)
 
 
 def _resemblance(setting: str, scores: np.ndarray, target: np.ndarray) -> Case:
@@ -434,6 +495,8 @@ def _resemblance(setting: str, scores: np.ndarray, target: np.ndarray) -> Case:
         return rank_correlations(means[:, 0], target) - rank_correlations(means[:, 1], target)
 
     def interval(level: float) -> Interval | None:
+        if level > max(LEVEL, _resampled_at_most(len(scores))):
+            return None
         return bootstrap_interval(scores, expanded_level(len(scores), level), BOOTSTRAP_SEED, gain)
 
     flat = "" if interval(LEVEL) else "a curve is flat in some resamples, where a correlation is undefined"
@@ -452,13 +515,19 @@ def no_block_carries_it(task: TaskTrials) -> list[Case]:
     rows = localized[localized["train_size"] == size]
     rows = rows[rows["reinitialized"].map(lambda text: _short_block(parse_layers(text), task.depth))]
     if rows.empty:
-        return [_nothing(setting, "no short block was redrawn alone", localized["trial_id"])]
+        return [nothing(setting, "no short block was redrawn alone", localized["trial_id"])]
     cases, p = [], blocked_anova(_complete(rows, "reinitialized"))
     for text, group in _by_layers(rows):
         cost = minus(task.intact(size), by_seed(group))
-        case = _share(f"{setting}, {_named(parse_layers(text))} redrawn", cost, task.benefit(size))
-        case = _only_if(case, p < ALPHA / task.among, f"that positions differ is not shown (p = {p:.2g})")
+        where = f"{setting}, {_named(parse_layers(text))} redrawn, cost as a share"
+        case = _only_if(
+            _share(where, cost, task.benefit(size)),
+            p < ALPHA / task.among,
+            f"that positions differ is not shown (p = {p:.2g})",
+        )
         cases.append(_open(case, task.nothing_at_stake(size)))
+    if lacking := _lacking({parse_layers(text) for text in rows["reinitialized"]}, task.depth):
+        cases.append(nothing(setting, f"{_all_named(lacking)} redrawn: not run with this setup"))
     return cases
 
 
@@ -477,27 +546,31 @@ def _share(setting: str, cost: pd.DataFrame, benefit: pd.DataFrame) -> Case:
 
 def _complete(rows: pd.DataFrame, treatment: str) -> np.ndarray:
     """Scores (seeds, treatments) of the seeds that have every treatment."""
-    return rows.pivot(index="seed", columns=treatment, values="score").dropna().to_numpy(float)
+    return _scores(rows, treatment).dropna().to_numpy(float)
 
 
 def order_matters(task: TaskTrials) -> list[Case]:
     """C7: the intact model's mean over seeds minus the permuted models' mean over permutations; and that permutations
-    differ, where at least three seeds allow to tell (analysis of variance, seeds as blocks, Bonferroni over tasks).
+    differ (analysis of variance, seeds as blocks, Bonferroni over tasks).
 
-    Welch's interval, permutations and seeds being two samples: with one seed for all permutations (the paper's design)
-    a paired difference would leave out how far off the single intact score behind all of them may be.
+    Two intervals must hold. Welch's, permutations and seeds being two samples, leaves out that permuted scores share
+    seeds; that of the difference within each seed leaves out that permutations are a sample. With one seed for all
+    permutations (the paper's design) there is only the first, and it can speak against the claim but not for it.
     """
     permuted = task.of_kind("permuted")
     if permuted.empty:
         return []
     size = sizes_of(permuted)[-1]
     permuted = permuted[permuted["train_size"] == size]
-    case, scores = _permuted(task, size, permuted), _complete(permuted, "permutation")
+    case, scores = _permuted(task, size, permuted), _scores(permuted, "permutation").dropna()
     if len(scores) < FEWEST:
         why = f"fewer than {FEWEST} seeds have every permutation, so whether permutations differ cannot be told"
-        return [replace(case, note=f"the interval is over permutations; {why}")]
-    p = blocked_anova(scores)
-    return [_only_if(case, p < ALPHA / task.among, f"that permutations differ is not shown (p = {p:.2g})")]
+        return [_only_if(case, False, f"the interval is over permutations; {why}")]
+    paired = _within_seeds(task, size, scores)
+    told = f"within each seed {in_numbers(paired.statistic, paired.interval(LEVEL), paired.n)}"
+    p = blocked_anova(scores.to_numpy(float))
+    agreed = replace(_agreeing(case, paired), note=told)
+    return [_only_if(agreed, p < ALPHA / task.among, f"{told}; that permutations differ is not shown (p = {p:.2g})")]
 
 
 def _permuted(task: TaskTrials, size: int, permuted: pd.DataFrame) -> Case:
@@ -513,24 +586,48 @@ def _permuted(task: TaskTrials, size: int, permuted: pd.DataFrame) -> Case:
     return _with(Case(setting, statistic, len(means), interval, margins), ids_of(intact), permuted["trial_id"])
 
 
+def _within_seeds(task: TaskTrials, size: int, scores: pd.DataFrame) -> Case:
+    """The same case from the seeds that all have: intact minus the mean over permutations ``scores`` (by seed)."""
+    means = pd.DataFrame({"value": scores.mean(axis=1), "ids": [()] * len(scores)}, index=scores.index)
+    return _case("", minus(task.intact(size), means), above(task.delta), task.delta)
+
+
+def _agreeing(first: Case, second: Case) -> Case:
+    """The first case, on a side only where the second is too."""
+    return replace(first, margins=lambda level: tuple(map(min, first.margins(level), second.margins(level))))
+
+
 def controls_keep_it(task: TaskTrials) -> list[Case]:
     """C8: what pretrained layers are still worth when redrawn ones learn faster, or keep their LayerNorm: intact minus
     the control at the fewest layers kept. Only a worth shown without the control can be taken away by it."""
     rows = distinct(task.rows[task.rows["kind"].isin(["suffix", "all"])])
     faster = rows[(rows["random_rate"] > 1) & ~rows["keep_layernorm"]]
+    norms = rows[rows["keep_layernorm"] & (rows["random_rate"] == 1)]
+    if faster.empty and norms.empty:
+        return []
     controls = [(f"{rate:g} times the rate", group) for rate, group in faster.groupby("random_rate")]
-    controls.append(("LayerNorm kept", rows[rows["keep_layernorm"] & (rows["random_rate"] == 1)]))
-    return [_control(task, what, group) for what, group in controls if len(group)]
+    controls = [*(controls or [("a larger rate", faster)]), ("LayerNorm kept", norms)]
+    return [
+        _control(task, what, group) if len(group) else nothing(f"{task.name}, {what}", "not run with this setup")
+        for what, group in controls
+    ]
 
 
 def _control(task: TaskTrials, what: str, rows: pd.DataFrame) -> Case:
+    """The case of one control. Where it keeps most models from learning, it says nothing about how they learn."""
     size = sizes_of(rows)[-1]
     rows = rows[rows["train_size"] == size]
     k = int(rows["preserved_layers"].min())
+    rows = rows[rows["preserved_layers"] == k]
     setting = f"{task.name}, {size:,} examples, {what}, first {k} of {task.depth} layers kept"
-    remaining = minus(task.intact(size), by_seed(rows[rows["preserved_layers"] == k]))
     without = task.cost(size, k)
-    case = _with(_case(setting, remaining, above(task.delta), task.delta), ids_of(without))
-    shown = t_interval(without["value"])
-    why = "" if shown and shown[0] > task.delta else "without the control, a benefit is not shown either"
-    return _open(case, why)
+    case = _case(setting, minus(task.intact(size), by_seed(rows)), above(task.delta), task.delta)
+    shown, diverged = t_interval(without["value"]), int(rows["diverged"].sum())
+    told = f"{diverged} of {len(rows)} trials with this control diverged"
+    if not (shown and shown[0] > task.delta):
+        case = _open(case, "without the control, a benefit is not shown either")
+    elif diverged > len(rows) / 2:
+        case = _open(case, f"{told}, so it cannot tell what learning would change")
+    elif diverged:
+        case = replace(case, note=told)
+    return _with(case, ids_of(without))

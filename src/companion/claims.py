@@ -10,9 +10,9 @@ one speaks against it. A claim about "some" case is supported if one supports it
 against it. Where one case of many decides, its interval is taken at 1 - 0.05/cases (Bonferroni), since the most
 extreme of many comparisons is extreme by chance alone.
 
-All claims are judged on the ``described`` protocol, and on one setup (weights, data, hyperparameters) per task and
-train size: the one with most trials. Differences are paired by seed. Where several train sizes were run, the largest
-with at least three seeds counts, unless the claim is about sizes.
+All claims are judged on the ``described`` protocol, on the same weights and data in a task, and on one setup
+(hyperparameters) per train size: what most trials have. Differences are paired by seed. Where several train sizes were
+run, the largest with at least three seeds counts, unless the claim is about sizes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from companion.cases import (
     no_block_carries_it,
     not_necessary,
     not_sufficient,
+    nothing,
     order_matters,
     resembles_probing,
     tasks_of,
@@ -162,7 +163,7 @@ CLAIMS = (
         statement="Layers whose output probes well are not sufficient: kept alone, they do not give the intact score.",
         quantity=f"intact score minus the score with only a short block around the best-probing layer kept, {PAIRED}"
         f"{PROBES}.",
-        rule=f"every task and every such block: the interval's lower end is above {SMALL}.",
+        rule=f"every task and every such block of the widths run: the interval's lower end is above {SMALL}.",
         over="every",
         needs=("probing", "localized"),
         cases=not_sufficient,
@@ -187,7 +188,7 @@ CLAIMS = (
         quantity="worth of the layers above the first k, 0 < k < L (intact minus those redrawn), at the largest and at "
         "the smallest train size, paired by seed.",
         rule=f"some task and k: at the largest size the interval's lower end is above {LARGE}, and at the "
-        f"smallest the interval lies within ±{SMALL}.",
+        f"smallest the interval lies within ±{SMALL}. Not supported only if every k was run.",
         over="some",
         needs=("data_scaling",),
         cases=worth_nothing_when_scarce,
@@ -199,7 +200,8 @@ CLAIMS = (
         statement="The fewer examples there are, the more the transfer curve looks like the probing curve.",
         quantity="Spearman's correlation of the mean transfer curve with the probing curve at the smallest train size "
         f"minus at the largest, bootstrap over seeds{PROBES}.",
-        rule="every task: the interval's lower end is above 0.",
+        rule="every task: the interval's lower end is above 0, and no two points of the large size's curve are at "
+        "the best score there is.",
         over="every",
         needs=("probing", "progressive"),
         cases=resembles_probing,
@@ -211,8 +213,9 @@ CLAIMS = (
         statement="No short block of layers carries the benefit alone, and a block's worth depends on where it is.",
         quantity=f"cost of redrawing one block of at most {_percent(SHORT)} of the layers, as a share of the worth of "
         f"all layers, {PAIRED}; and an analysis of variance over positions.",
-        rule=f"every task and block: the interval's upper end is below {_percent(MOST)}, and in every task positions "
-        f"differ with p < {ALPHA:.2g} divided by the number of tasks; how tasks differ is shown, not judged.",
+        rule=f"every task and every block of the widths run: the interval's upper end is below {_percent(MOST)}, and "
+        f"in every task positions differ with p < {ALPHA:.2g} divided by the number of tasks; how tasks differ is "
+        "shown, not judged.",
         over="every",
         needs=("localized",),
         cases=no_block_carries_it,
@@ -222,9 +225,9 @@ CLAIMS = (
     Claim(
         id="C7",
         statement="The order of pretrained layers matters: permuting them costs score, some orders more than others.",
-        quantity="intact score, mean over seeds, minus the permuted models', mean over permutations; and an analysis "
-        f"of variance over permutations where each has {FEWEST} seeds.",
-        rule=f"every task: the interval's lower end is above {SMALL}, and, where that can be told, permutations differ "
+        quantity="intact score, mean over seeds, minus the permuted models', mean over permutations; the same within "
+        f"each seed; and an analysis of variance over permutations, each with at least {FEWEST} seeds.",
+        rule=f"every task: both intervals' lower ends are above {SMALL}, and permutations differ "
         f"with p < {ALPHA:.2g} divided by the number of tasks.",
         over="every",
         needs=("permutation",),
@@ -236,7 +239,8 @@ CLAIMS = (
         id="C8",
         statement="A benefit of pretrained layers remains if new layers learn faster, or keep their LayerNorm.",
         quantity=f"intact score minus the control's at the fewest layers kept, {PAIRED}.",
-        rule=f"every task and both controls: the interval's lower end is above {SMALL}, as it is without the control.",
+        rule=f"every task and both controls: the interval's lower end is above {SMALL}, as it is without the control, "
+        "and no more than half of the control's trials diverged.",
         over="every",
         needs=("learning_rate", "layernorm"),
         cases=controls_keep_it,
@@ -268,7 +272,7 @@ def judge(table: pd.DataFrame, ledger: Iterable[Claim] = CLAIMS) -> list[Verdict
 
 
 def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile: str) -> Verdict:
-    cases = [case for task in tasks for case in claim.cases(task)]
+    cases = _cases(claim, tasks)
     evidence = tuple(_weigh(case, len(cases)) for case in cases)
     verdict = aggregate(evidence, claim.over)
     missing = [name for name in claim.needs if rows.query(TRIALS_OF[name], engine="python").empty]
@@ -283,6 +287,16 @@ def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile:
     trial_ids = tuple(sorted({i for case in evidence for i in case.trial_ids}))
     numbers = (shown.setting, shown.statistic, shown.low, shown.high, shown.n)
     return Verdict(claim.id, profile, *numbers, verdict, reason, trial_ids, evidence)
+
+
+def _cases(claim: Claim, tasks: list[TaskTrials]) -> list[Case]:
+    """The claim's cases in all tasks. Where some tasks have any, one without keeps its place, undecided: a claim about
+    every task is not supported by the others alone."""
+    found = {task.name: claim.cases(task) for task in tasks}
+    if not any(found.values()):
+        return []
+    why = f"not all the trials of {' and '.join(claim.needs)} that it takes"
+    return [case for task, cases in found.items() for case in cases or [nothing(task, why)]]
 
 
 def _weigh(case: Case, cases: int) -> Evidence:
@@ -319,7 +333,8 @@ def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: E
         f"{against} speak{'s' * (against == 1)} against it, {undecided} {'is' if undecided == 1 else 'are'} undecided"
     )
     if verdict == UNDECIDED and counts[SUPPORTED if over == "some" else NOT_SUPPORTED]:
-        text += f"; for one of them to decide, its interval must hold at {_percent(1 - ALPHA / len(evidence))}"
+        level = _percent(1 - ALPHA / len(evidence))
+        text += f"; for one of them to decide, its interval must hold at {level}, as one of {len(evidence)}"
     numbers = in_numbers(decisive.statistic, _pair(decisive), decisive.n)
     return f"{text}; {decisive.setting}: {numbers}{f' ({decisive.note})' if decisive.note else ''}."
 
