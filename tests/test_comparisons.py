@@ -49,7 +49,39 @@ def test_benefit_is_by_setting_and_only_where_both_were_run():
 def test_benefit_of_nothing_has_its_columns():
     found = comparisons.benefit(rows(*INTACT))
     assert found.empty
-    assert found.columns.tolist() == ["model", "task", "metric", "train_size", "n", "mean", "low", "high"]
+    assert found.columns.tolist() == [*comparisons.SETUP, "n", "mean", "low", "high"]
+
+
+def test_growth_is_the_difference_of_worths_by_seed():
+    random = [(ALL, "described", seed, score) for seed, score in enumerate((0.5, 0.5, 0.3))]
+    small, large = rows(*INTACT, *[(*r[:3], 0.6) for r in random]), rows(*INTACT, *random, train_size=99)
+    longer = rows(*INTACT, *[(*r[:3], 0.0) for r in random], epochs=9)  # at one size alone
+    found = comparisons.growth(pd.concat([small, large, longer]))
+    assert found[["task", "small", "large", "n"]].to_numpy().tolist() == [["cola", 16, 99, 3]]
+    assert found.loc[0, "mean"] == pytest.approx(((0.4 - 0.3) + (0.3 - 0.2) + (0.4 - 0.1)) / 3)
+    assert comparisons.growth(small).empty
+
+
+def test_a_longer_training_is_not_paired_with_a_short_one():
+    random = [(ALL, "described", seed, 0.5) for seed in range(3)]
+    found = comparisons.benefit(pd.concat([rows(*INTACT), rows(*random, epochs=9)]))
+    assert found.empty
+    both = pd.concat([rows(*INTACT, *random), rows(*INTACT, *random, epochs=9)])
+    assert comparisons.benefit(both)["n"].tolist() == [3, 3]
+    released = [(ALL, "released", seed, 0.4) for seed in range(3)]
+    found = comparisons.protocol_difference(pd.concat([both, rows(*released)]))
+    assert found[["epochs", "n"]].to_numpy().tolist() == [[both["epochs"].min(), 3]]
+
+
+def test_trials_with_both_controls_are_of_neither():
+    usual = rows(*cells(SUFFIX, "described", 0.5, 0.6, 0.7))
+    both = rows(*cells(SUFFIX, "described", 0.9, 0.9, 0.9), keep_layernorm=True, random_rate=5.0)
+    kept = rows(*cells(SUFFIX, "described", 0.6, 0.7, 0.8), keep_layernorm=True)
+    table = pd.concat([usual, both, kept])
+    assert comparisons.control_difference(table, "random_rate").empty
+    found = comparisons.control_difference(table, "keep_layernorm")
+    assert found["keep_layernorm"].tolist() == [True]
+    assert found["mean"].tolist() == pytest.approx([0.1])
 
 
 def test_protocols_are_compared_at_each_number_of_preserved_layers():

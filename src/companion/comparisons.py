@@ -35,13 +35,31 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def benefit(table: pd.DataFrame, kind: str = "all", protocol: str = "described") -> pd.DataFrame:
-    """What the redrawn layers were worth: intact minus ``kind`` ("all": every layer redrawn), by setting.
+    """What the redrawn layers were worth: intact minus ``kind`` ("all": every layer redrawn), by setup.
 
-    Columns of SETTING, then n (seeds in both), mean, low, high (95 % t-interval, NaN when n < 3), sorted.
+    Columns of SETUP, then n (seeds in both), mean, low, high (95 % t-interval, NaN when n < 3), sorted.
     """
     table = distinct(plain(table))
     redrawn = table[(table["kind"] == kind) & (table["protocol"] == protocol)]
-    return differences(table[table["kind"] == "intact"], redrawn, SETTING)
+    return differences(table[table["kind"] == "intact"], redrawn, SETUP)
+
+
+def growth(table: pd.DataFrame) -> pd.DataFrame:
+    """What all layers are worth at the largest train size minus at the smallest, paired by seed.
+
+    A row per model, task, metric, weights, data and hyperparameters that were run at two sizes or more, with ``small``
+    and ``large`` (the sizes), n, mean, low and high as in :func:`benefit`.
+    """
+    rows = distinct(plain(table))
+    redrawn = rows[(rows["kind"] == "all") & (rows["protocol"] == "described")]
+    both = rows[rows["kind"] == "intact"].merge(redrawn, on=[*SETUP, "seed"], suffixes=("", "_redrawn"))
+    worth = both.assign(score=both["score"] - both["score_redrawn"])
+    same = [name for name in SETUP if name != "train_size"]
+    sizes = worth.groupby(same)["train_size"]
+    worth = worth.assign(small=sizes.transform("min"), large=sizes.transform("max"))
+    ends = (worth[worth["train_size"] == worth[end]] for end in ("large", "small"))
+    found = differences(*ends, [*same, "small", "large"])
+    return found[found["small"] < found["large"]].reset_index(drop=True)
 
 
 def protocol_difference(table: pd.DataFrame) -> pd.DataFrame:
@@ -49,17 +67,19 @@ def protocol_difference(table: pd.DataFrame) -> pd.DataFrame:
     rows = distinct(plain(table))
     rows = rows[rows["kind"].isin(["suffix", "all"])]
     by_protocol = (rows[rows["protocol"] == name] for name in ("described", "released"))
-    return differences(*by_protocol, [*SETTING, "preserved_layers"])
+    return differences(*by_protocol, [*SETUP, "preserved_layers"])
 
 
 def control_difference(table: pd.DataFrame, control: str) -> pd.DataFrame:
     """Score with an appendix control minus score without, at each number of preserved layers (suffix).
 
-    ``control`` is its column: ``random_rate`` (a row for each rate above 1) or ``keep_layernorm``.
+    ``control`` is its column: ``random_rate`` (a row for each rate above 1) or ``keep_layernorm``. Trials with both
+    controls are of neither.
     """
     rows = distinct(table[table["kind"].isin(["suffix", "all"])])
     without = plain(rows)
-    controlled = rows[~rows["trial_id"].isin(without["trial_id"])].groupby(control)
+    alone = ~rows["keep_layernorm"] if control == "random_rate" else rows["random_rate"] == 1.0
+    controlled = rows[alone & ~rows["trial_id"].isin(without["trial_id"])].groupby(control)
     by = [*SETUP, "protocol", "preserved_layers"]
     found = [differences(group, without, by).assign(**{control: value}) for value, group in controlled]
     return pd.concat([differences(rows.head(0), without, by).assign(**{control: None}), *found], ignore_index=True)

@@ -313,36 +313,31 @@ def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
 
 def takeaway(table: pd.DataFrame) -> Markdown:
     """What the pretrained layers were worth in this table: one sentence per task, and how the worth moves with data."""
-    worth = comparisons.benefit(table)
+    worth, growth = comparisons.benefit(table), comparisons.growth(table)
     lines = []
     for (task, metric), rows in worth.groupby(["task", "metric"], sort=False):
         parts = [f"{r['mean']:+z.3f} ({_interval(r['low'], r['high'])}) at {r['train_size']:,} examples"
                  for _, r in rows.sort_values("train_size").iterrows()]  # fmt: skip
-        lines.append(f"- **{task}** ({METRIC_TITLES[metric]}): " + "; ".join(parts) + f". {_trend(rows)}")
-    seeds = f"{worth['n'].min()}" if worth["n"].min() == worth["n"].max() else f"{worth['n'].min()}–{worth['n'].max()}"
+        told = _shown(rows) + "".join(_grown(row) for _, row in growth[growth["task"] == task].iterrows())
+        lines.append(f"- **{task}** ({METRIC_TITLES[metric]}): {'; '.join(parts)}. {told}.")
     head = (
         f"**What all pretrained layers together are worth** (intact minus every layer redrawn, `described` "
-        f"initialization, paired over {seeds} seeds, 95 % intervals):"
+        f"initialization, paired by seed, {counted(worth['n'], 'seed')}, 95 % intervals):"
     )
     return Markdown(head + "\n\n" + "\n".join(lines))
 
 
-def _trend(rows: pd.DataFrame) -> str:
-    """How the benefit at the largest size compares with the largest benefit; never stronger than the intervals."""
-    if rows["low"].isna().any():
-        return "Too few seeds to say more."
+def _shown(rows: pd.DataFrame) -> str:
+    """At which train sizes a benefit is shown; never stronger than the intervals."""
+    if rows["low"].isna().all():
+        return "Too few seeds to say more"
     clear = rows[rows["low"] > 0]
     if clear.empty:
-        return "No interval excludes zero: a benefit is not shown here."
-    text = f"The interval excludes zero at {_listed(f'{size:,}' for size in clear['train_size'])} examples"
-    if len(rows) == 1:
-        return text + "."
-    peak, last = rows.loc[rows["mean"].idxmax()], rows.loc[rows["train_size"].idxmax()]
-    if peak["train_size"] == last["train_size"]:
-        others = rows[rows["train_size"] != last["train_size"]]
-        overlap = ", though intervals overlap" if (others["high"] >= peak["low"]).any() else ""
-        return text + f"; the mean benefit is largest at the largest size{overlap}."
-    overlap = ", though the intervals overlap" if last["high"] >= peak["low"] else ""
-    return (
-        text + f"; the mean benefit is largest at {peak['train_size']:,}, smaller at {last['train_size']:,}{overlap}."
-    )
+        return "No interval lies above zero: a benefit is not shown here"
+    return f"The interval lies above zero at {_listed(f'{size:,}' for size in clear['train_size'])} examples"
+
+
+def _grown(row: pd.Series) -> str:
+    """How the worth at the largest train size differs from that at the smallest."""
+    sizes = f"from {row['small']:,} to {row['large']:,} examples"
+    return f"; {sizes} the worth changes by {row['mean']:+z.3f} ({_interval(row['low'], row['high'])})"

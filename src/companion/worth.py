@@ -27,7 +27,7 @@ def worth(trials: pd.DataFrame) -> pd.DataFrame:
     ``share`` (percent of the layers that are kept), n (seeds), worth, low and high (95 % t-interval, NaN when n < 3).
     Raises :class:`TableUnavailable` where no trial can be paired.
     """
-    rows = plain(trials)
+    rows = plain(trials[trials["kind"] != "probe"])
     usual = rows.groupby(["model", "task", "train_size"])["epochs"].transform("min")  # longer trainings are a control
     found = effects(rows[rows["epochs"] == usual], "intact")
     found = found[found["kind"].isin(["suffix", "all"]) & (found["protocol"] == "described")]
