@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from conftest import bert_config, save_model
 from test_finetune import plain_loop
 
 from benchmarks import __main__ as bench
-from benchmarks import as_released, flops, plan, record
+from benchmarks import as_released, flops, plan, record, with_trainer
 from companion import finetune, generated, speed
 
 # --- the baseline ----------------------------------------------------------------------------------------------------
@@ -37,6 +38,13 @@ def test_baseline_and_this_code_come_to_the_same(lively, plan_trial, tiny_glue):
     done, ours = as_released.finetune(trial, tiny_glue), finetune.finetune(trial, data_dir=tiny_glue)
     assert done.losses == pytest.approx(ours.loss_curve, abs=2e-4)
     assert done.score == pytest.approx(ours.score)
+
+
+def test_the_trainer_learns_an_easy_task(plan_trial):
+    """Its predictions come back in another order than the data's, and must be scored with labels in that order."""
+    trial = plan_trial(model="pocket-bert", task="pocket-sst2", train_size=100, reinitialized=(), epochs=4)
+    easy = dataclasses.replace(trial, learning_rate=3e-4, batch_size=16)
+    assert with_trainer.finetune(easy, None).score > 0.9
 
 
 def test_baseline_draws_tiny_weights_and_keeps_biases(lively, plan_trial):

@@ -180,7 +180,7 @@ def trials_table(rows: Rows) -> pd.DataFrame:
                     "wall s": f"{medians['wall_seconds']:.1f}",
                     "runs": int(medians["repeats"]),
                     "steps": int(medians["steps"]),
-                    "score": f"{medians['score']:.3f}",
+                    "score": f"{medians['score']:.3f}" if "score" in medians else "–",
                     "useful GFLOP/s": f"{rate:.0f}",
                     "of the matrix rate": "" if share is None else _spaced(f"{share:.0%}"),
                 }
