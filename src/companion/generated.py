@@ -188,10 +188,10 @@ def central_result() -> str:
     trials = comparisons.distinct(trials[trials["experiment"].isin(["progressive", "data_scaling", "probing"])])
     view = views.transfer_and_probing(trials)
     caption = (
-        f"{pages.about(trials)} Published trials. Fine-tuned: the first k pretrained layers are kept, the others "
-        "are random before everything is fine-tuned. Frozen: a probe, which is a logistic regression, reads what the "
-        "first k layers of the intact model give, at the first token or averaged over all tokens. Means of "
-        f"{pages.counted(view.means['n'], 'seed')}. {pages.INTERVAL}"
+        "Fine-tuned: the first k pretrained layers are kept, the others are random before everything is fine-tuned. "
+        "Frozen: a probe, which is a logistic regression, reads what the first k layers of the intact model give, at "
+        f"the first token or averaged over all tokens. Means of {pages.counted(view.means['n'], 'seed')}. "
+        f"{pages.INTERVAL} {pages.about(trials)} Published trials."
     )
     return embed.on_page(figures.curves(view), name="central", caption=caption, rows=view.means) + "\n"
 
