@@ -167,7 +167,7 @@ def scaling() -> str:
                 "hours, longest first": f"{taken / 3600:.2f}",
                 "hours, in the sweep's order": f"{schedule.in_order(seconds, workers) / 3600:.2f}",
                 "no schedule is below": f"{ideal / 3600:.2f}",
-                "longest first is within": f"{100 * (schedule.worst(workers) - 1):.0f} % of the best",
+                "worst case in general": f"{100 * (schedule.worst(workers) - 1):.0f} % above the best",
                 "times as fast as one": f"{sum(seconds) / taken:.1f}",
             }
         )
