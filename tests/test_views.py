@@ -37,7 +37,7 @@ RELEASED = {"reinitialized": (0, 1, 2, 3), "protocol": "released"}
 def test_progressive_has_both_ends_and_one_direction():
     view = views.progressive(rows(*SUFFIXES, {"reinitialized": (0, 1)}), "suffix")
     assert places(view) == {("16", 0, "0-3"), ("16", 2, "2-3"), ("16", 4, "")}
-    assert view.redrawn == {0: (0, 1, 2, 3), 2: (2, 3), 4: ()}
+    assert view.redrawn == {"": {0: (0, 1, 2, 3), 2: (2, 3), 4: ()}}
 
 
 def test_intact_trials_belong_to_every_protocol_that_is_there():
@@ -83,6 +83,18 @@ def test_localized_places_blocks_and_their_inverses():
     assert set(view.reference["kind"]) == {"intact"}
     with pytest.raises(InvalidValue, match="a block of 5 layers does not exist"):
         views.localized(rows(*blocks), 5)
+
+
+def test_lines_that_redraw_different_layers_have_a_strip_each_under_their_name():
+    view = views.localized(rows(*({"reinitialized": which} for which in ((0, 1), (1, 2), (0, 3), (2, 3)))), 2)
+    block, inverse = view.members
+    random = {block: {1: {1, 2}, 2: {2, 3}, 3: {3, 4}}, inverse: {1: {3, 4}, 2: {1, 4}, 3: {1, 2}}}
+    spec = figures.curves(view).to_dict()
+    _, *strips = spec["vconcat"]
+    assert [strip["title"]["text"] for strip in strips] == [f"layers with {name}" for name in view.members]
+    for strip, name in zip(strips, view.members, strict=True):
+        cells = [cell for cell in spec["datasets"][strip["data"]["name"]] if cell["state"] == "random"]
+        assert {x: {cell["layer"] for cell in cells if cell["x"] == x} for x in random[name]} == random[name]
 
 
 def test_single_layers_are_counted_from_one():
@@ -131,7 +143,7 @@ def test_transfer_beside_probing_shows_both_poolings_of_the_largest_size():
     assert set(zip(shown["series"], shown["x"], strict=True)) == {(m, k) for m in view.members[1:] for k in (0, 2, 4)}
     assert set(view.trials["protocol"]) == {"described"}
     assert not shown["control"].any()
-    assert view.redrawn == {0: (0, 1, 2, 3), 2: (2, 3), 4: ()}
+    assert view.redrawn == {"": {0: (0, 1, 2, 3), 2: (2, 3), 4: ()}}
 
 
 def test_probes_of_different_kinds_are_different_lines():

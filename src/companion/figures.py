@@ -42,8 +42,7 @@ def curves(view: View, this_run: View | None = None) -> alt.TopLevelMixin:
     layered = alt.layer(*layers).properties(width="container", height=300, title=_metric_title(view, everything))
     parts = [layered]
     if view.strip:
-        depth = int(view.trials["layers"].max())
-        parts.append(_layer_strip(view, depth).properties(width="container", height=5 * depth + 20))
+        parts += _layer_strips(view)
     chart = alt.vconcat(*parts, spacing=8).add_params(*_controls(view, everything))
     return theme.styled(chart.properties(description=_describe(view, len(fresh))))
 
@@ -265,11 +264,21 @@ def _by_task(values: dict[str, object]) -> alt.ExprRef:
     return alt.ExprRef(f"{json.dumps(values)}[task]")
 
 
-def _layer_strip(view: View, layers: int) -> alt.Chart:
-    """Which layers are pretrained and which random at each x (of the first series), layer 1 at the bottom."""
+def _layer_strips(view: View) -> list[alt.Chart]:
+    """Which layers are pretrained and which random at each x; lines that differ have a strip each, under their name."""
+    depth, strips = int(view.trials["layers"].max()), []
+    for name, places in view.redrawn.items():
+        strip = _layer_strip(view, depth, places).properties(width="container", height=5 * depth + 20)
+        said = alt.Title(f"layers with {name}", fontWeight="normal", fontSize=12, offset=2)
+        strips.append(strip.properties(title=said) if name else strip)
+    return strips
+
+
+def _layer_strip(view: View, layers: int, redrawn: dict[int, tuple[int, ...]]) -> alt.Chart:
+    """A column of squares at each x, layer 1 at the bottom."""
     cells = [
         {"x": x, "layer": i + 1, "next": i + 2, "state": "random" if i in random else "pretrained"}
-        for x, random in view.redrawn.items()
+        for x, random in redrawn.items()
         for i in range(layers)
     ]
     scale = alt.Scale(domain=["pretrained", "random"], range=[theme.PRETRAINED, "transparent"])

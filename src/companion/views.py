@@ -58,16 +58,19 @@ class View:
         return stats.summarize(self.reference, [*SETTING, *(m for m in self.menus if m != "task")])
 
     @property
-    def redrawn(self) -> dict[int, tuple[int, ...]]:
-        """The redrawn layers (0-based) at each x, read off the first line's trials."""
+    def redrawn(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """Line → the redrawn layers (0-based) at each x; under one name, "", if no two lines differ at any x."""
         tuned = self.trials[self.trials["kind"] != "probe"]  # a probe redraws nothing, and leaves out what is above it
-        rows = tuned[tuned["series"].isin(self.members)].sort_values("series", key=self._rank)
-        first = rows.drop_duplicates("x").sort_values("x")
-        layers = [parse_layers(which) if which else () for which in first["reinitialized"]]
-        return dict(zip(first["x"].astype(int), layers, strict=True))
+        places = tuned.loc[tuned["series"].isin(self.members), ["series", "x", "reinitialized"]].drop_duplicates()
+        if not places.drop_duplicates(["x", "reinitialized"])["x"].duplicated().any():
+            return {"": _redrawn(places.drop_duplicates("x"))}
+        return {name: _redrawn(places[places["series"] == name]) for name in self.members}
 
-    def _rank(self, series: pd.Series) -> pd.Series:
-        return series.map({name: i for i, name in enumerate(self.members)})
+
+def _redrawn(places: pd.DataFrame) -> dict[int, tuple[int, ...]]:
+    rows = places.sort_values("x")
+    layers = [parse_layers(which) if which else () for which in rows["reinitialized"]]
+    return dict(zip(rows["x"].astype(int), layers, strict=True))
 
 
 def progressive(table: pd.DataFrame, direction: str) -> View:
