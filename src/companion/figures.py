@@ -72,7 +72,7 @@ def _controls(view: View, trials: pd.DataFrame) -> list[alt.Parameter]:
         found.append(alt.param(name="shown", value=EVERY, bind=bind))
     found.append(_reading_place(view))
     every = int(trials["seed"].max()) + 1
-    bind = alt.binding_range(min=0, max=every, step=1, name="single trials of seeds below ")
+    bind = alt.binding_range(min=0, max=every, step=1, name="show single trials (means keep all): seeds below ")
     return [*found, alt.param(name="seeds_below", value=every, bind=bind)]
 
 
@@ -88,7 +88,7 @@ def _chosen(view: View, rows: pd.DataFrame) -> alt.Chart:
 def _reading_place(view: View) -> alt.Parameter:
     """Where the means are read off: a slider over the ticks, or a menu where they are far apart."""
     places = sorted(int(x) for x in view.means["x"].unique())
-    name = f"read off at {view.x_title} "
+    name = f"{view.x_title}, means at "
     if view.logarithmic:
         bind = alt.binding_select(options=places, labels=[f"{place:,}" for place in places], name=name)
     else:

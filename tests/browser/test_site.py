@@ -219,7 +219,7 @@ def test_size_dropdown_leaves_one_line_and_slider_hides_trials(visit, address):
     assert len(lines(page)) == 1
     marks = first_chart(page).locator(".mark-symbol path")
     dots = marks.count()
-    first_chart(page).get_by_role("slider", name="single trials of seeds below").focus()
+    first_chart(page).get_by_role("slider", name="seeds below").focus()
     page.keyboard.press("Home")
     means = marks.count()
     assert means < dots
@@ -241,7 +241,7 @@ def test_a_click_on_the_legend_leaves_one_line(visit, address):
 def test_means_are_read_off_where_the_slider_stands(visit, address):
     page = visit(f"{address}/{CHARTS}").page
     chart = first_chart(page)
-    chart.get_by_role("slider", name="read off at pretrained layers preserved").focus()
+    chart.get_by_role("slider", name="pretrained layers preserved, means at").focus()
     page.keyboard.press("Home")
     said = chart.locator(".role-mark.mark-text text").filter(has_text="at 0 (")
     assert re.search(r"500:\s-?\d\.\d{3}", said.first.text_content())
