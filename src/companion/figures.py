@@ -17,6 +17,7 @@ from companion.views import FEWEST_PLACES, View
 THIS_RUN = "this run"
 EVERY = "all"
 READ_WIDTH = 50  # characters of a line of text that a narrow window holds
+POINT_SIZE, CROSS_SIZE = 60, 170  # square pixels: the arms of a cross reach beyond a point at the same place
 LINE = 15  # pixels of a line of text
 SHOWN = "datum.seed < seeds_below"  # of single trials; means and intervals are always those of all
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
@@ -153,7 +154,7 @@ def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     else:
         bars = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
         spread = [bars.encode(**interval)]
-    points = rows.mark_point(filled=True, size=60, opacity=1)
+    points = rows.mark_point(filled=True, size=POINT_SIZE, opacity=1)
     if len(view.members) > 1:  # of this layer, because it has the legend that is clicked
         points = points.add_params(alt.selection_point(name="picked", fields=["series"], bind="legend"))
     told = [alt.Tooltip("series:N", title=view.series_title), *mean_tooltip()]
@@ -173,7 +174,7 @@ def _trial_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
 def _diverged_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
     rows = _drawn(view, view.trials.loc[view.trials["diverged"]])
     crosses = _chosen(view, rows).transform_filter(SHOWN)
-    mark = crosses.mark_point(filled=False, shape=theme.CROSS, size=45, strokeWidth=1.5, opacity=1, aria=False)
+    mark = crosses.mark_point(filled=False, shape=theme.CROSS, size=CROSS_SIZE, strokeWidth=1.5, opacity=1, aria=False)
     return mark.encode(x=x, y=y, color=_series_channels(view)[0], tooltip=_trial_tooltip(view))
 
 
