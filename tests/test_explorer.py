@@ -66,6 +66,31 @@ def test_color_and_shape_share_a_legend(found):
     assert color["scale"]["range"] == list(theme.PALETTE)
 
 
+def test_points_stand_near_their_place_on_the_axis(found):
+    spec = explorer.chart(found).to_dict()
+    [mark] = [layer for layer in spec["layer"] if layer["mark"].get("size") == 60]
+    offset = mark["encoding"]["xOffset"]
+    assert offset["scale"]["domain"] == [-0.5, 0.5]  # the whole of a step
+    asides = {(row["profile"], row["experiment"], row["rank"]): row[offset["field"]]
+              for row in spec["datasets"][mark["data"]["name"]]}  # fmt: skip
+    assert max(map(abs, asides.values())) <= 0.15
+    three = [asides["pocket", "progressive", rank] for rank in range(3)]
+    assert three == pytest.approx([-0.15, 0, 0.15])
+    assert asides["pocket", "permutation", 0] == 0
+
+
+def test_menus_without_effect_are_named_and_the_axis_has_its_title(found):
+    spec = explorer.chart(found).to_dict()
+    said = spec["title"]["text"]["expr"]
+    lines = json.loads(said.partition("}[")[0] + "}")
+    *_, first, second = lines["pocket/progressive/cola"]
+    assert f"{first} {second}" == "no effect here: training examples, times the usual epochs"
+    assert not any("training examples" in line for line in lines["pocket/permutation/cola"])
+    assert max(len(line) for line in lines["pocket/progressive/cola"]) <= explorer.TITLE_WIDTH
+    texts = [json.dumps(layer["mark"].get("text", "")) for layer in spec["layer"]]
+    assert any("permutation (seed of RandomState)" in text for text in texts)
+
+
 def test_an_empty_table_is_said(tables):
     with pytest.raises(TableUnavailable):
         explorer.collected({"pocket": tables["pocket"].head(0)})

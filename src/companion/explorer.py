@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 
 import altair as alt
@@ -21,6 +22,8 @@ ANY = "any"
 USUAL_SIZE = "500"  # training examples when the page opens: every experiment but one has them
 CHOICE = ["profile", "experiment", "family", *CHOSEN]
 POINT = [*CHOICE, "series", "rank", "x"]
+TITLE_WIDTH = 40  # characters of a bold line that a narrow window holds
+SPREAD = 0.3  # of a step of the axis: how far the first and the last line stand apart, so that intervals can be seen
 
 
 def _permutations(trials: pd.DataFrame) -> views.View:
@@ -95,7 +98,7 @@ def _named(key: tuple[str, str], view: views.View, rows: pd.DataFrame) -> pd.Dat
 
 def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
     """The views of :func:`collected` as one picture: menus choose profile, experiment and what varies within it."""
-    rows = points(found)
+    rows = _beside_each_other(points(found))
     by_rank = alt.EncodingSortField(field="rank", op="min")
     # equal in every layer, so that color and shape have one legend
     legend = alt.Legend(title=None, columns=2, symbolOpacity=1, labelLimit=300)
@@ -103,7 +106,7 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
     shape = alt.Shape("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.SHAPES)))
     x = alt.X("x:O", title=None).axis(labelAngle=0, grid=False)
     y = alt.Y("mean:Q", title=None, scale=_score_scale(rows))
-    base = _picked(rows).encode(x=x, xOffset=alt.XOffset("series:N", sort=by_rank))
+    base = _picked(rows).encode(x=x, xOffset=alt.XOffset("aside:Q", scale=alt.Scale(domain=[-0.5, 0.5])))
     told = [alt.Tooltip("series:N"), *mean_tooltip("mean")]
     single = [alt.Tooltip("trial_id:N", title="trial"), alt.Tooltip("seed:Q"), alt.Tooltip("score:Q", format=".4f")]
     bars = base.transform_filter("isValid(datum.low)").mark_rule(color=theme.PRETRAINED, clip=True, aria=False)
@@ -114,10 +117,17 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
         base.mark_point(filled=True, size=60, opacity=1).encode(y=y, color=color, shape=shape, tooltip=told),
         dots.encode(color=color, shape=shape, y="score:Q", tooltip=[*single, alt.Tooltip("diverged:N")]),
         *_nothing(rows, color, shape),
+        _x_title(found),
     ]
-    drawn = alt.layer(*layers).properties(width="container", height=320, title=_title(found, rows))
+    drawn = alt.layer(*layers).properties(width="container", height=320, title=_title(found))
     drawn = drawn.add_params(*_controls(rows)).properties(description=_describe(found))
     return theme.styled(drawn)
+
+
+def _beside_each_other(rows: pd.DataFrame) -> pd.DataFrame:
+    """``aside``: how far a point stands from its place, in steps of the axis, by the order of the lines."""
+    last = rows.groupby(["profile", "experiment"])["rank"].transform("max")
+    return rows.assign(aside=SPREAD * (rows["rank"] / last.clip(lower=1) - 0.5).where(last > 0, 0.0))
 
 
 def _score_scale(rows: pd.DataFrame) -> alt.Scale:
@@ -174,14 +184,29 @@ def _controls(points: pd.DataFrame) -> list[alt.Parameter]:
     return controls
 
 
-def _title(found: Mapping[tuple[str, str], views.View], points: pd.DataFrame) -> alt.Title:
-    """Which metric against what, and what the colors tell apart, for the chosen profile and experiment."""
-    metrics = points.drop_duplicates("family").set_index("family")["metric"].map(theme.METRIC_TITLES).to_dict()
-    axes = {
-        f"{p}/{e}": [f"against: {value.x_title}", f"colors: {value.series_title}"] for (p, e), value in found.items()
-    }
-    chosen = f"({json.dumps(axes)}[profile + '/' + experiment] || [' ', ' '])"
-    return alt.Title(alt.ExprRef(f"[{json.dumps(metrics)}[family], {chosen}[0], {chosen}[1]]"), lineHeight=17)
+def _x_title(found: Mapping[tuple[str, str], views.View]) -> alt.Chart:
+    """The axis's title, drawn as a text, for Vega-Lite's own cannot follow the menus."""
+    titles = json.dumps({f"{profile}/{name}": value.x_title for (profile, name), value in found.items()})
+    said = alt.ExprRef(f"{titles}[profile + '/' + experiment] || ' '")
+    mark = alt.Chart(pd.DataFrame([{}])).mark_text(baseline="top", fontSize=12, text=said, aria=False)
+    return mark.encode(x=alt.value(alt.expr("width / 2")), y=alt.value(alt.expr("height + 24")))
+
+
+def _title(found: Mapping[tuple[str, str], views.View]) -> alt.Title:
+    """The metric, what the colors tell apart, and which menus choose nothing, for the chosen experiment and task."""
+    said = {}
+    for (profile, name), value in found.items():
+        below = [f"colors: {value.series_title}", *_idle(value)]
+        for task, metric in value.trials[["task", "metric"]].drop_duplicates().itertuples(index=False):
+            said[f"{profile}/{name}/{task.removeprefix('pocket-')}"] = [theme.METRIC_TITLES[metric], *below]
+    chosen = f"{json.dumps(said)}[profile + '/' + experiment + '/' + family] || [' ']"
+    return alt.Title(alt.ExprRef(chosen), lineHeight=17)
+
+
+def _idle(view: views.View) -> list[str]:
+    """Lines that name the menus without effect: the view shows all that they could choose, or there is one choice."""
+    names = [name for column, name in CHOSEN.items() if {"times": "epochs"}.get(column, column) not in view.menus]
+    return textwrap.wrap(f"no effect here: {', '.join(names)}", TITLE_WIDTH) if names else []
 
 
 def _describe(found: Mapping[tuple[str, str], views.View]) -> str:

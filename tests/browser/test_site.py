@@ -256,7 +256,8 @@ def test_explorer_page_shows_any_experiment(visit, address):
     figure.locator("svg.marks").wait_for()
     figure.get_by_role("combobox", name="profile").select_option(label="pocket")
     figure.get_by_role("combobox", name="experiment").select_option(label="permutation")
-    assert "against: permutation" in figure.locator(".role-title-text").first.text_content()
+    below = figure.locator(".role-mark.mark-text text").filter(has_text="permutation (seed")
+    assert below.bounding_box()["y"] > figure.locator(".role-axis-label text").last.bounding_box()["y"]
     assert figure.locator(".mark-symbol path").count() > 10
     figure.get_by_role("combobox", name="experiment").select_option(label="small_data")
     figure.get_by_role("combobox", name="experiment").select_option(label="localized")
