@@ -222,6 +222,14 @@ def test_tables_and_charts_show_the_rows(rows):
     assert "80 GFLOP/s" in speed.matrix_rate_sentence(rows)
 
 
+@pytest.mark.parametrize(("values", "mark"), [((64, 128), "point"), ((64, 128, 256), "line")])
+def test_a_line_of_growth_joins_three_values_or_more(rows, values, mark):
+    points = [{"factor": "width", "value": v, "cpu_seconds": v / 10, "wall_seconds": v / 9} for v in values]
+    growth = record.row({"arguments": {"middle": {}}}, [run(speed.OURS, 1.0, points=points)], quick=False)
+    spec = re.search(r"vegalite.v6\+json\">(.*?)</script>", speed.growth_figure({"growth": growth}))[1]
+    assert json.loads(spec)["vconcat"][0]["mark"]["type"] == mark
+
+
 @pytest.mark.parametrize("missing", [None, "machine", TRIAL, "growth", "gpu/grid"])
 def test_every_part_of_the_page_is_made_whatever_is_missing(rows, monkeypatch, missing):
     kept = {} if missing is None else {name: row for name, row in rows.items() if name != missing}

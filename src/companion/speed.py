@@ -16,6 +16,7 @@ import pandas as pd
 
 from companion import embed, theme
 from companion.paths import ROOT
+from companion.views import FEWEST_PLACES
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 Rows = dict[str, dict[str, Any]]
@@ -308,5 +309,9 @@ def _growth_panel(points: pd.DataFrame, title: str) -> alt.Chart:
     values = sorted(points["value"].unique().tolist())
     x = alt.X("value:Q", title=title, scale=alt.Scale(type="log", base=2), axis=alt.Axis(values=values, format=",d"))
     y = alt.Y("seconds:Q", title="seconds", scale=alt.Scale(zero=True))
-    line = alt.Chart(points).mark_line(point=alt.OverlayMarkDef(size=60), color=theme.PALETTE[0])
-    return line.encode(x=x, y=y, tooltip=["value:Q", "seconds:Q"]).properties(width="container", height=130)
+    chart, color = alt.Chart(points), theme.PALETTE[0]
+    if len(values) >= FEWEST_PLACES:
+        drawn = chart.mark_line(point=alt.OverlayMarkDef(size=60), color=color)
+    else:
+        drawn = chart.mark_point(size=60, filled=True, opacity=1, color=color)
+    return drawn.encode(x=x, y=y, tooltip=["value:Q", "seconds:Q"]).properties(width="container", height=130)
