@@ -71,6 +71,17 @@ def test_a_line_joins_three_sizes_or_more(trials):
         assert line["transform"][-1]["filter"] == "datum.places >= 3"
 
 
+def test_every_size_has_a_label_and_the_caption_tells_of_the_axis(trials):
+    sizes = [trials.assign(train_size=n, trial_id=f"{n}/" + trials["trial_id"]) for n in (100, 4000, 5000)]
+    spec = worth.chart(worth.worth(pd.concat(sizes))).to_dict()
+    axis = next(layer["encoding"]["x"]["axis"] for layer in spec["vconcat"][0]["layer"] if "x" in layer["encoding"])
+    assert axis["values"] == [100, 4000, 5000]
+    assert not axis["labelOverlap"]
+    assert axis["labelExpr"].startswith("indexof([5000], datum.value) < 0 ?")  # a line below that of 4,000
+    page = pages.worth_by_size(trials, [], name="w", caption="Worth.").data
+    assert "logarithmic, and points at one size are moved apart" in page
+
+
 def test_a_task_keeps_its_color_beside_others():
     assert theme.task_scale(["qnli"]).range == [theme.TASK_PALETTE[2]]
     assert theme.task_scale(["mine", "cola"]).range == [theme.TASK_PALETTE[3], theme.TASK_PALETTE[0]]

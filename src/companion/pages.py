@@ -134,6 +134,7 @@ def worth_by_size(trials: pd.DataFrame, profiles: list[str], *, name: str, capti
     seeds = counted(found["n"], "seed")
     models = _listed(found["model"].unique())
     caption = f"{caption} Models {models}; tasks {_listed(sorted(found['task'].unique()))}; {seeds} a point. "
+    caption += "The axis of training examples is logarithmic, and points at one size are moved apart. "
     return embed.show(worth.chart(found), name=name, caption=caption + INTERVAL, rows=found)
 
 

@@ -6,6 +6,8 @@ different units, so each has a panel.
 
 from __future__ import annotations
 
+import itertools
+
 import altair as alt
 import pandas as pd
 
@@ -17,6 +19,7 @@ from companion.views import FEWEST_PLACES
 
 COLUMNS = ["model", "task", "metric", "train_size", "kept", "share", "n", "worth", "low", "high"]
 PICKED = ["family", "model"]  # what a click on the legend chooses
+NEAR = 1.6  # times a size: the labels of nearer ones would touch on a phone
 KEPT_FIRST = 0  # percent of the layers kept below, when the page opens: nothing, so all layers together
 
 
@@ -75,7 +78,7 @@ def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChar
     rows = alt.Chart(drawn[drawn["metric"] == metric]).transform_filter("datum.share == share")
     rows = rows.transform_filter({"and": [{"param": f"picked_{field}"} for field in PICKED]})
     x = alt.X("place:Q", title="training examples", scale=alt.Scale(type="log", domain=_around(drawn), nice=False))
-    x = x.axis(values=sorted(drawn["train_size"].unique().tolist()), format=",d", grid=False)
+    x = x.axis(**_ticks(sorted(drawn["train_size"].unique().tolist())))
     scale = alt.Scale(domain=_range(drawn[drawn["metric"] == metric]), zero=False, nice=True)
     y = alt.Y("worth:Q", title=None, scale=scale)
     legend = alt.Legend(title="task (pocket- left out)", symbolType="stroke", symbolSize=400, symbolOpacity=1)
@@ -99,6 +102,16 @@ def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChar
     ]
     title = alt.Title(f"worth in {theme.METRIC_TITLES[metric]}", subtitle="mean of paired differences, 95 % t-interval")
     return alt.layer(*layers).properties(width="container", height=190, title=title)
+
+
+def _ticks(sizes: list[int]) -> dict[str, object]:
+    """A label for every size; one too near its left neighbor stands a line lower, where Vega would leave it out."""
+    lowered: list[int] = []
+    for left, size in itertools.pairwise(sizes):
+        if size < NEAR * left and left not in lowered:
+            lowered.append(size)
+    label = f"indexof({lowered}, datum.value) < 0 ? datum.label : [' ', datum.label]"
+    return {"values": sizes, "format": ",d", "grid": False, "labelExpr": label, "labelOverlap": False}
 
 
 def _around(drawn: pd.DataFrame) -> list[float]:
