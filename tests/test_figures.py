@@ -97,7 +97,8 @@ def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
     drawn = sorted(row["trial_id"] for row in dots + crosses)
     assert drawn == sorted(views.progressive(table, "suffix").trials["trial_id"])
     assert [row["diverged"] for row in crosses] == [True, True]
-    assert progressive(table).to_dict()["vconcat"][0]["layer"][-1]["mark"].get("shape") == theme.CROSS  # above everything
+    highest = progressive(table).to_dict()["vconcat"][0]["layer"][-1]
+    assert highest["mark"].get("shape") == theme.CROSS
     means = next(layer for layer, _ in marks["point"] if layer["mark"].get("filled"))
     assert cross["mark"]["size"] > 2 * means["mark"]["size"]  # and its arms reach beyond the mean of the same color
     told = {channel["field"] for channel in cross["encoding"]["tooltip"]}
