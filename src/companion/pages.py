@@ -70,25 +70,32 @@ def _listed(values: Iterable[object]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def agreement(study: Study) -> Markdown:
     """Whether this run's trials agree with the published ones, in a sentence or two."""
     if study.this_run.empty:
         return Markdown("No trials of this run are stored: what you see are the published trials alone.")
+    trials = _number(len(study.this_run), "trial")
     if study.published.empty:
-        return Markdown(
-            f"This run has {len(study.this_run):,} trials; nothing is published for its profile to compare them with."
-        )
+        return Markdown(f"This run has {trials}; nothing is published for its profile to compare them with.")
     found = comparisons.agreement(study.this_run, study.published)
-    text = f"**This run and the published trials.** This run has {len(study.this_run):,} trials"
-    if found.same_trials:
-        text += f"; {found.same_trials:,} of them are published too, and {found.equal:,} of those have the same score"
+    text = f"This run has {trials}"
+    if found.equal == len(study.this_run):
+        text = f"All {trials} of this run are published, with the same scores"
+        text = "The one trial of this run is published, with the same score" if found.equal == 1 else text
+    elif found.same_trials:
+        are = "is" if found.same_trials == 1 else "are"
+        text += f"; {found.same_trials:,} {are} published too, {found.equal:,} with the same score"
         if found.equal < found.same_trials:
             text += f" (the largest difference is {found.largest:.4f})"
-    text += "."
+    text = f"**This run and the published trials.** {text}."
     if found.conditions:
         text += (
-            f" In {found.conditions:,} further conditions the same seeds were run on other weights, data or code; the "
-            f"95 % interval of their paired difference excludes zero in {found.apart:,}."
+            f" In {_number(found.conditions, 'further condition')} the same seeds were run on other weights, data or "
+            f"code; the 95 % interval of their paired difference excludes zero in {found.apart:,}."
         )
     return Markdown(text)
 
