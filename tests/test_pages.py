@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 
-from companion import pages, table
+from companion import pages, table, views
 from companion.study import Study
 
 LAYERS, ALL = 4, (0, 1, 2, 3)
@@ -58,3 +58,53 @@ def test_agreement_with_other_weights_is_by_condition():
     said = pages.agreement(study).data
     assert "This run has 3 trials. In 1 further condition the same seeds" in said
     assert "nothing is published" in pages.agreement(Study("e", (), rows([0.9]), rows([]), None)).data
+
+
+# --- differences and costs ------------------------------------------------------------------------------------------
+
+
+def test_differences_have_a_sentence_in_the_right_number():
+    found = pd.DataFrame(
+        {
+            "task": list("abcd"),
+            "n": [3, 3, 3, 2],
+            "mean": [0.1, -0.1, -0.2, 0.0],
+            "low": [0.05, -0.2, -0.3, None],
+            "high": [0.2, -0.05, -0.1, None],
+        }
+    )
+    said = "1 has an interval above zero and 2 below zero; 1 has fewer than three seeds and so no interval."
+    assert f"<p>Of 4 differences, {said}</p>" in pages.differences(found, "x").data
+    one = pages.differences(found.head(1), "x").data
+    assert "<p>Of 1 difference, 1 has an interval above zero and 0 below zero.</p>" in one
+
+
+def test_longer_training_without_three_seeds_is_no_answer_yet():
+    few, many = (together(rows([0.5] * n, reinitialized=ALL), rows([0.6] * n, reinitialized=ALL, epochs=4))
+                 for n in (2, 3))  # fmt: skip
+    text = pages.longer_training(few).data
+    assert text.startswith("<p>No answer yet: no difference has three seeds. Of 1 difference between 4 and 1 epochs, ")
+    assert pages.longer_training(many).data.startswith("<p>Of 1 difference between 4 and 1 epochs, 1 has an interval")
+
+
+def test_costs_name_places_plainly_and_count_intervals():
+    blocks = {(0, 1): 0.2, (2, 3): 0.4, (1, 2): 0.1, (0, 3): 0.3}
+    changed = [rows([s - cost for s in INTACT], reinitialized=which) for which, cost in blocks.items()]
+    part = pages.costs(together(rows(INTACT), *changed), lambda trials: views.localized(trials, 2)).data
+    assert "is +0.400 [+0.400 to +0.400] (layers 1–2 kept alone), the smallest +0.100 [" in part
+    assert "(layers 2–3 random). Of 6 costs, 6 have an interval above zero and 0 below zero.</li>" in part
+    assert "<th>protocol</th>" not in part
+    released = rows([0.2] * 3, reinitialized=(2, 3), protocol="released")
+    both = pages.costs(together(rows(INTACT), *changed, released), lambda trials: views.localized(trials, 2)).data
+    assert "(released, layers 1–2 kept alone)" in both
+    assert "<th>protocol</th>" in both
+
+
+def test_places_of_every_figure_with_costs_have_plain_names():
+    changed = [{"reinitialized": (2, 3)}, {"reinitialized": (2, 3), "keep_layernorm": True}, {"reinitialized": (1,)}]
+    trials = together(rows(INTACT), *(rows(INTACT, **change) for change in changed))
+    assert views.layernorm(trials).named("kept", 1) == "LayerNorm of random layers kept, 1 layer preserved"
+    assert views.progressive(trials, "suffix").named("16", 2) == "2 layers preserved"
+    assert views.single_layer(trials).named("one layer random", 2) == "layer 2 random"
+    permuted = rows(INTACT, permutation=(1, 0, 2, 3))
+    assert views.permutation(permuted, {6: (1, 0, 2, 3)}).named("layers permuted", 6) == "permutation 6"

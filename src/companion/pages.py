@@ -198,11 +198,23 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
         "n",
     ]
     shown = shown[[c for c in keep if c in shown]].rename(columns=names)
-    return HTML(rows_table(shown, "Differences"))
+    head = f"<p>Of {_number(len(rows), 'difference')}, {_intervals(rows)}.</p>"
+    return HTML(head + rows_table(shown, "Differences"))
 
 
 def _interval(low: float, high: float) -> str:
     return "fewer than three seeds" if pd.isna(low) else f"{low:+z.3f} to {high:+z.3f}"
+
+
+def _intervals(rows: pd.DataFrame) -> str:
+    """How many intervals lie above zero and how many below, and how many differences have none."""
+    above, below, none = (int(found.sum()) for found in (rows["low"] > 0, rows["high"] < 0, rows["low"].isna()))
+    text = f"{above} {_have(above)} an interval above zero and {below} below zero"
+    return text + (f"; {none} {_have(none)} fewer than three seeds and so no interval" if none else "")
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML | Markdown:
@@ -214,24 +226,26 @@ def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML
     if found.empty:
         return Markdown("*No trial here can be paired with an intact one of the same seed.*")
     found = found.assign(mean=-found["mean"], low=-found["high"], high=-found["low"])
-    shown = found.rename(columns={"x": view.x_title})
-    columns = ["task", "metric", "train_size", "protocol", "epochs", "series", view.x_title]
-    lines = []
-    for (task, size), rows in found.groupby(["task", "train_size"], sort=False):
-        most, least = rows.loc[rows["mean"].idxmax()], rows.loc[rows["mean"].idxmin()]
-        told = f"the {'largest' if len(rows) > 1 else 'only'} mean cost is {_signed(most)} ({_named(view, most)})"
-        if len(rows) > 1:
-            told += f", the smallest {_signed(least)} ({_named(view, least)})"
-        lines.append(f"<li><strong>{html.escape(task)}</strong>, {size:,} examples: {told}.</li>")
-    return HTML(f"<ul>{''.join(lines)}</ul>" + _effects_table(shown, columns, "cost", view.series_title))
+    protocol = ["protocol"] if found["protocol"].nunique() > 1 else []
+    named = [view.named(series, x) for series, x in zip(found["series"], found["x"], strict=True)]
+    found["named"] = found["protocol"] + ", " + named if protocol else named
+    lines = [_cost_line(*key, rows) for key, rows in found.groupby(["task", "train_size"], sort=False)]
+    columns = ["task", "metric", "train_size", *protocol, "epochs", "series", view.x_title]
+    shown = _effects_table(found.rename(columns={"x": view.x_title}), columns, "cost", view.series_title)
+    return HTML(f"<ul>{''.join(lines)}</ul>" + shown)
 
 
 COST_KEYS = ["task", "train_size", "epochs", *comparisons.INTERVENTION]
 
 
-def _named(view: View, row: pd.Series) -> str:
-    series = f"{row['series']}, " if len(view.members) > 1 else ""
-    return html.escape(f"{row['protocol']}, {series}{view.x_title}: {row['x']}")
+def _cost_line(task: str, size: int, rows: pd.DataFrame) -> str:
+    most, least = rows.loc[rows["mean"].idxmax()], rows.loc[rows["mean"].idxmin()]
+    if len(rows) == 1:
+        told = f"the only mean cost is {_signed(most)} ({most['named']})"
+    else:
+        told = f"the largest mean cost is {_signed(most)} ({most['named']}), the smallest {_signed(least)} "
+        told += f"({least['named']}). Of {len(rows)} costs, {_intervals(rows)}"
+    return f"<li><strong>{html.escape(task)}</strong>, {size:,} examples: {html.escape(told)}.</li>"
 
 
 def _signed(row: pd.Series) -> str:
@@ -311,12 +325,9 @@ def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
     if fewest == most or found.empty:
         return Markdown("*Only one number of epochs was run.*")
     columns = ["task", "metric", "train_size", "protocol", "preserved_layers"]
-    above, below, none = (found["low"] > 0).sum(), (found["high"] < 0).sum(), found["low"].isna().sum()
-    head = (
-        f"<p>Of {len(found):,} differences between {most} and {fewest} epochs, {above} have an interval above zero and "
-        f"{below} one below zero; {none} have fewer than three seeds and so no interval.</p>"
-    )
-    return HTML(head + _effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
+    open_yet = "No answer yet: no difference has three seeds. " if found["low"].isna().all() else ""
+    counts = f"Of {_number(len(found), 'difference')} between {most} and {fewest} epochs, {_intervals(found)}."
+    return HTML(f"<p>{open_yet}{counts}</p>" + _effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
 
 
 def takeaway(table: pd.DataFrame) -> Markdown:

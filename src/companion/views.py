@@ -6,7 +6,7 @@ intervals are :mod:`companion.stats`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,9 +19,14 @@ from companion.trial import format_layers, parse_layers
 
 DIRECTIONS = ("suffix", "prefix")
 FEWEST_PLACES = 3  # a line through two would draw a shape that nothing was measured of
+CONTROL = ", random labels"  # ends the name of a control probe's line
 POOLED = {"first": "first token", "mean": "mean of tokens"}
 SETTING = ["model", "layers", "task", "metric"]
 SAME_RUN = ["model", "task", "train_size", "epochs"]
+
+
+def _plainly(series: str, x: int) -> str:
+    return f"{series}, {x}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,8 @@ class View:
 
     ``members`` orders the lines, ``menus`` are the columns of which a reader chooses one value at a time, ``reference``
     holds trials drawn as a horizontal line (the intact model, where it has no place on the x axis), ``strip`` says
-    whether redrawn layers are shown below the axis, ``ordered`` whether a line joins neighbors on the x axis.
+    whether redrawn layers are shown below the axis, ``ordered`` whether a line joins neighbors on the x axis,
+    ``named`` how a sentence names a point: from its series and x.
     """
 
     trials: pd.DataFrame
@@ -44,6 +50,7 @@ class View:
     strip: bool = True
     logarithmic: bool = False
     ordered: bool = True
+    named: Callable[[str, int], str] = _plainly
 
     @cached_property
     def means(self) -> pd.DataFrame:
@@ -132,14 +139,20 @@ def localized(table: pd.DataFrame, width: int) -> View:
         f"first layer of the block of {width}",
         names,
         f"against the place of a block of {width} neighboring layers that alone is random, or alone stays pretrained",
+        lambda series, x: f"{_block(x, width)} {'random' if series == names[0] else 'kept alone'}",
     )
+
+
+def _block(first: int, width: int) -> str:
+    return f"layer {first}" if width == 1 else f"layers {first}–{first + width - 1}"
 
 
 def single_layer(table: pd.DataFrame) -> View:
     """Score against the one layer that is random."""
     name = "one layer random"
     places = [(i + 1, name, str(i)) for i in range(_depth(table))]
-    return _at_places(table, places, "random layer", (name,), "against the one layer that is replaced by a random one")
+    text = "against the one layer that is replaced by a random one"
+    return _at_places(table, places, "random layer", (name,), text, lambda _, x: f"{_block(x, 1)} random")
 
 
 def permutation(table: pd.DataFrame, orders: dict[int, tuple[int, ...]]) -> View:
@@ -158,6 +171,7 @@ def permutation(table: pd.DataFrame, orders: dict[int, tuple[int, ...]]) -> View
         _reference(table, rows, []),
         strip=False,
         ordered=False,
+        named=lambda _, x: f"permutation {x}",
     )
 
 
@@ -210,8 +224,8 @@ def probing(table: pd.DataFrame) -> View:
     """Score of probes against the number of frozen layers they read, a line for each kind of probe."""
     rows = _required(table[table["kind"] == "probe"], "probing")
     kind = rows["pooling"].map(POOLED).where(rows["learning_rate"].isna(), rows["protocol"])
-    kind = kind + rows["control"].map({True: ", random labels", False: ""})
-    order = [*POOLED.values(), *(f"{name}, random labels" for name in POOLED.values())]
+    kind = kind + rows["control"].map({True: CONTROL, False: ""})
+    order = [*POOLED.values(), *(name + CONTROL for name in POOLED.values())]
     found = set(kind)
     return View(
         rows.assign(x=rows["probe_layer"], series=kind),
@@ -281,7 +295,7 @@ def _reference(table: pd.DataFrame, rows: pd.DataFrame, varying: list[str]) -> p
 def _by_preserved(
     rows: pd.DataFrame, series: pd.Series, members: list[str], title: str, menus: tuple[str, ...], text: str
 ) -> View:
-    depth = _depth(rows)
+    depth, several = _depth(rows), len(members) > 1
     return View(
         rows.assign(x=rows["preserved_layers"], series=series),
         "pretrained layers preserved",
@@ -290,11 +304,17 @@ def _by_preserved(
         menus,
         f"against the number of pretrained layers preserved, 0 to {depth}, {text}",
         tuple(range(depth + 1)),
+        named=lambda name, x: (f"{title} {name}, " if several else "") + f"{_layers(x)} preserved",
     )
 
 
 def _at_places(
-    table: pd.DataFrame, places: list[tuple[int, str, str]], title: str, names: tuple[str, ...], text: str
+    table: pd.DataFrame,
+    places: list[tuple[int, str, str]],
+    title: str,
+    names: tuple[str, ...],
+    text: str,
+    named: Callable[[str, int], str],
 ) -> View:
     """Trials at named places: (x, series, redrawn layers as text); the intact model is the reference."""
     frame = pd.DataFrame(places, columns=["x", "series", "reinitialized"])
@@ -309,6 +329,7 @@ def _at_places(
         text,
         tuple(sorted(frame["x"].unique().tolist())),
         _reference(table, rows, ["protocol"]),
+        named=named,
     )
 
 
