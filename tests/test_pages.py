@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 
-from companion import pages, table, views
+from companion import coverage, pages, table, views
 from companion.study import Study
 
 LAYERS, ALL = 4, (0, 1, 2, 3)
@@ -34,6 +34,36 @@ def shown(part) -> pd.DataFrame:
     """The cells of a part's table, as they read."""
     head, *body = (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in part.data.split("<tr")[1:])
     return pd.DataFrame(body, columns=head)
+
+
+# --- run cards ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    """A profile "p" of which a part of one experiment is published, and all of another."""
+    known = {"profile": "p", "experiment": ["part", "whole"], "planned": 63, "published": [18, 63]}
+    rows = pd.DataFrame(known).reindex(columns=list(coverage.COLUMNS))
+    monkeypatch.setattr(coverage, "read", lambda: rows)
+
+
+def test_a_card_says_how_much_of_the_grid_is_there(grid):
+    assert card(rows(INTACT, experiment="part"))["planned"] == "18 of 63 of profile p are published, the others not yet"
+    assert card(rows(INTACT, experiment="whole"))["planned"] == "all 63 of profile p are published"
+    assert "planned" not in card(rows(INTACT, experiment="part", profile="mine"))
+
+
+def test_a_card_of_probes_tells_steps_and_classes_as_they_are():
+    logistic = rows(INTACT, probe_layer=2, learning_rate=None, batch_size=None, epochs=None, diverged=[1])
+    released = rows(INTACT, probe_layer=2, protocol="released")
+    both = card(together(logistic, released))
+    told = "learning rate 0.001, batch 8, epochs 1 (released probes alone; logistic ones take no steps); "
+    assert both["settings"] == told + "at most 128 tokens"
+    assert both["one class only"] == "1 of these probes"
+    assert "diverged" not in both
+    assert card(logistic)["settings"] == "logistic probes, which take no steps; at most 128 tokens"
+    assert card(released)["settings"] == "learning rate 0.001, batch 8, epochs 1, at most 128 tokens"
+    assert card(rows(INTACT, diverged=[0]))["diverged"].startswith("1: every prediction one class")
 
 
 # --- this run and the published trials ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from companion import authors, claims, comparisons, embed, figures, views, worth
+from companion import authors, claims, comparisons, coverage, embed, figures, views, worth
 from companion import table as tables
 from companion.errors import TableUnavailable
 from companion.study import Study
@@ -23,7 +23,6 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
     """What the numbers below it come from: profile, model, data, trials, seeds, settings, commit, device, dates."""
     days = pd.to_datetime(table["finished_at"], format="ISO8601").dt.strftime("%Y-%m-%d")
     finished = " to ".join(dict.fromkeys([days.min(), days.max()]))
-    diverged, failed = int(table["diverged"].sum()), int((table["failure"] != "").sum())
     lines = {
         "profile": _values(table["profile"]),
         "model": f"{_values(table['model'])} ({_values(table['layers'])} layers, weights {_values(table['weights'])})",
@@ -32,15 +31,46 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
             for task, rows in table.groupby("task", sort=False)
         ),
         "trials": f"{len(table):,}: train sizes {_values(table['train_size'])}; seeds {_values(table['seed'])}",
-        "diverged": f"{diverged}: every prediction one class, or (in {failed}) a loss that was not finite",
-        "settings": f"learning rate {_values(table['learning_rate'])}, batch {_values(table['batch_size'])}, "
-        f"epochs {_values(table['epochs'])}, at most {_values(table['max_length'])} tokens",
+        **_planned(table),
+        **_one_class(table),
+        "settings": f"{_steps(table)}at most {_values(table['max_length'])} tokens",
         "run on": f"{_values(table['device'])}, {_values(table['processor'])}, {_values(table['threads'])} thread each",
         "code": f"commit {_values(table['git_commit'])}",
         "finished": f"{finished}, {table['seconds'].sum() / 3600:.2f} core-hours",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in lines.items())
     return HTML(f'<aside class="companion-card"><p><strong>{html.escape(title)}</strong></p><dl>{rows}</dl></aside>')
+
+
+def _planned(table: pd.DataFrame) -> dict[str, str]:
+    """How much of the grid of each published profile is there; nothing where no grid is known."""
+    known = coverage.read().merge(table[["profile", "experiment"]].drop_duplicates())
+    told = [
+        f"all {row.planned:,} of profile {row.profile} are published"
+        if row.published == row.planned
+        else f"{row.published:,} of {row.planned:,} of profile {row.profile} are published, the others not yet"
+        for row in known.itertuples()
+    ]
+    return {"planned": ". ".join(told)} if told else {}
+
+
+def _one_class(table: pd.DataFrame) -> dict[str, str]:
+    """How many trials diverged; a probe does not diverge, but it may say one class of everything."""
+    diverged, failed = int(table["diverged"].sum()), int((table["failure"] != "").sum())
+    if (table["kind"] == "probe").all():
+        not_finite = f", {failed} by a loss that was not finite" if failed else ""
+        return {"one class only": f"{diverged:,} of these probes{not_finite}"}
+    return {"diverged": f"{diverged}: every prediction one class, or (in {failed}) a loss that was not finite"}
+
+
+def _steps(table: pd.DataFrame) -> str:
+    """The settings of the steps that were taken; logistic probes take none."""
+    stepless = table["learning_rate"].isna()
+    told = f"learning rate {_values(table['learning_rate'])}, batch {_values(table['batch_size'])}, "
+    told += f"epochs {_values(table['epochs'])}"
+    if stepless.all():
+        return "logistic probes, which take no steps; "
+    return f"{told} (released probes alone; logistic ones take no steps); " if stepless.any() else f"{told}, "
 
 
 def _values(column: pd.Series) -> str:
