@@ -138,3 +138,17 @@ def test_places_of_every_figure_with_costs_have_plain_names():
     assert views.single_layer(trials).named("one layer random", 2) == "layer 2 random"
     permuted = rows(INTACT, permutation=(1, 0, 2, 3))
     assert views.permutation(permuted, {6: (1, 0, 2, 3)}).named("layers permuted", 6) == "permutation 6"
+
+
+# --- probes and diverged trials -------------------------------------------------------------------------------------
+
+
+def test_gains_of_probes_have_selectivity_and_say_where_there_is_no_gain():
+    scores = {(False, 0): 0.5, (False, 2): 0.9, (True, 0): 0.6, (True, 2): 0.55}
+    probes = [rows([score] * 3, probe_layer=k, control=control, train_size=4000)
+              for (control, k), score in scores.items()]  # fmt: skip
+    found = shown(pages.probe_gains(together(*probes))).set_index("probe")
+    assert found["training examples"].tolist() == ["4,000", "4,000"]
+    assert found.loc["first token", "selectivity there"] == "+0.350"
+    assert found.loc["first token, random labels", "selectivity there"] == ""
+    assert found["nine tenths at layer"].tolist() == ["2", "no gain"]

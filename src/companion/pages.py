@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import math
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -296,22 +297,28 @@ def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_tit
 
 def rows_table(rows: pd.DataFrame, label: str) -> str:
     """A table that scrolls by itself where the page is narrow; ``label`` names it for screen readers."""
-    drawn = rows.to_html(index=False, border=0, justify="left", na_rep="")
+    sizes = {"training examples": lambda size: size if isinstance(size, str) else f"{size:,}"}
+    drawn = rows.to_html(index=False, border=0, justify="left", na_rep="", formatters=sizes)
     return f'<div class="companion-rows" tabindex="0" role="group" aria-label="{label}">{drawn}</div>'
 
 
 def probe_gains(trials: pd.DataFrame) -> HTML:
-    """For each kind of probe: its score on the embeddings, its best mean, the first layer at nine tenths between."""
-    view = views.probing(trials)
-    rows = []
+    """For each kind of probe: its score on the embeddings, its best mean, the first layer at nine tenths between.
+
+    Its selectivity at the best layer is the mean there minus that of the probe of random labels.
+    """
+    view, by = views.probing(trials), ["task", "train_size", "series", "x"]
+    control, rows = view.means.set_index(by)["mean"], []
     for key, curve in view.means.groupby(["task", "metric", "train_size", "series"], sort=False):
         means = curve.set_index("x")["mean"].sort_index()
         gain = means.max() - means.iloc[0]
-        reached = means.index[means >= means.iloc[0] + 0.9 * gain][0] if gain > 0 else "–"
-        values = [f"{means.iloc[0]:.3f}", f"{means.max():.3f}", means.idxmax(), reached, int(curve["n"].min())]
-        rows.append([*key, *values])
+        reached = means.index[means >= means.iloc[0] + 0.9 * gain][0] if gain > 0 else "no gain"
+        task, _, size, series = key
+        above = means.max() - control.get((task, size, series + views.CONTROL, means.idxmax()), math.nan)
+        best = [f"{means.max():.3f}", means.idxmax(), "" if math.isnan(above) else f"{above:+z.3f}"]
+        rows.append([*key, f"{means.iloc[0]:.3f}", *best, reached, int(curve["n"].min())])
     names = ["task", "metric", "training examples", "probe", "on the embeddings", "best mean", "at layer"]
-    shown = pd.DataFrame(rows, columns=[*names, "nine tenths at layer", "seeds"])
+    shown = pd.DataFrame(rows, columns=[*names, "selectivity there", "nine tenths at layer", "seeds"])
     return HTML(rows_table(shown, "Gains of probes"))
 
 
