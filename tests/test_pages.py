@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 
-from companion import coverage, pages, table, views
+from companion import claims, coverage, pages, table, views
 from companion.study import Study
 
 LAYERS, ALL = 4, (0, 1, 2, 3)
@@ -152,3 +152,14 @@ def test_gains_of_probes_have_selectivity_and_say_where_there_is_no_gain():
     assert found.loc["first token", "selectivity there"] == "+0.350"
     assert found.loc["first token, random labels", "selectivity there"] == ""
     assert found["nine tenths at layer"].tolist() == ["2", "no gain"]
+
+
+def test_diverged_and_other_trials_are_two_groups_only_if_they_stand_apart():
+    delta = claims.DELTA["accuracy"]
+    apart = rows([0.5, 0.5, 0.51 + delta], reinitialized=ALL, diverged=[0, 1])
+    near = rows([0.5, 0.5, 0.49 + delta], reinitialized=(2, 3), diverged=[0, 1])
+    part = pages.two_groups(together(rows(INTACT), apart, near))
+    assert "In 1 of 2 conditions with both" in part.data
+    assert f"more than {delta:g} (accuracy) above the highest diverged" in part.data
+    assert shown(part).set_index("layers preserved")["groups"].to_dict() == {"0": "apart", "2": "not apart"}
+    assert "No condition has both" in pages.two_groups(rows(INTACT)).data

@@ -353,6 +353,29 @@ def diverged(trials: pd.DataFrame) -> HTML:
     return HTML(rows_table(shown, "Shares of diverged trials"))
 
 
+def two_groups(trials: pd.DataFrame) -> HTML | Markdown:
+    """Whether the diverged trials of a condition and its others stand apart, where it has both kinds."""
+    by, rows = ["task", "train_size", "protocol", "preserved_layers", "metric"], []
+    for key, group in comparisons.distinct(trials).groupby(by):
+        diverged, others = (group.loc[group["diverged"] == kind, "score"] for kind in (True, False))
+        if len(diverged) and len(others):
+            apart = others.min() - diverged.max() > claims.DELTA[key[-1]]
+            scores = [f"{diverged.mean():.3f}", f"{others.min():.3f}", f"{others.max():.3f}"]
+            rows.append([*key, len(diverged), len(others), *scores, "apart" if apart else "not apart"])
+    if not rows:
+        return Markdown("*No condition has both diverged trials and others, so there are no two groups to compare.*")
+    names = ["task", "training examples", "protocol", "layers preserved", "metric", "diverged", "others"]
+    names += ["mean of the diverged", "lowest of the others", "highest of the others", "groups"]
+    shown = pd.DataFrame(rows, columns=names)
+    margins = " or ".join(f"{claims.DELTA[metric]:g} ({METRIC_TITLES[metric]})" for metric in shown["metric"].unique())
+    head = (
+        f"<p>In {(shown['groups'] == 'apart').sum()} of {_number(len(shown), 'condition')} with both diverged trials "
+        f"and others the two groups stand apart, which is to say: the lowest of the others is more than {margins} "
+        f"above the highest diverged.</p>"
+    )
+    return HTML(head + rows_table(shown, "Diverged and other trials"))
+
+
 def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
     """Score with the most epochs minus score with the fewest, paired by seed, for each protocol and task."""
     fewest, most = int(trials["epochs"].min()), int(trials["epochs"].max())
