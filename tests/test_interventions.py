@@ -281,6 +281,7 @@ def test_a_protocol_is_found_again_by_its_name(values):
     [
         ("described+paint=red", "unknown protocol field 'paint'"),
         ("described+weights=huge", "unknown value of protocol field 'weights': 'huge'; choose one of: truncated, tiny"),
+        ("described+weights=tiny+weights=normal", "has the field 'weights' twice; give it one value."),
         ("described+probe_dropout=true", "probe_dropout and probe_reload have no meaning"),
         ("", "unknown protocol ''"),
     ],

@@ -101,8 +101,8 @@ PROTOCOLS = {
 def protocol(name: str) -> Protocol:
     """The protocol of that name, such as ``released`` or ``described+weights=tiny+biases=kept``.
 
-    Raises :class:`UnknownName` for an unknown protocol, field or value, :class:`InvalidValue` for fields that exclude
-    each other.
+    Raises :class:`UnknownName` for an unknown protocol, field or value, :class:`InvalidValue` for a field that is there
+    twice and for fields that exclude each other.
     """
     base, *changes = str(name).split("+")
     if base not in PROTOCOLS:
@@ -112,6 +112,8 @@ def protocol(name: str) -> Protocol:
         field, _, text = change.partition("=")
         if field not in CHOICES:
             raise UnknownName("protocol field", field, tuple(CHOICES))
+        if field in values:
+            raise InvalidValue(f"protocol {str(name)!r} has the field {field!r} twice", "give it one value")
         known = {_text(value): value for value in CHOICES[field][1]}
         if text not in known:
             raise UnknownName(f"value of protocol field {field!r}:", text, tuple(known))
