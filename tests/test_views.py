@@ -168,6 +168,12 @@ def test_a_table_without_such_trials_is_one_sentence(view_of):
         view_of(rows().head(0))
 
 
+def test_a_table_of_intact_models_alone_says_which_parameter_gives_the_others():
+    remedy = "no suffix trials; run them with `companion run`, with preserved_layers below 4."
+    with pytest.raises(TableUnavailable, match=remedy):
+        views.progressive(rows({}), "suffix")
+
+
 def test_an_unknown_direction_is_an_error():
     with pytest.raises(UnknownName, match="unknown direction 'sideways'"):
         views.progressive(rows(*SUFFIXES), "sideways")

@@ -274,15 +274,16 @@ def transfer_and_probing(table: pd.DataFrame) -> View:
     )
 
 
-def _required(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+def _required(rows: pd.DataFrame, what: str, hint: str = "") -> pd.DataFrame:
     if rows.empty:
-        raise TableUnavailable(f"the table has no {what} trials", "run them with `companion run`")
+        raise TableUnavailable(f"the table has no {what} trials", "run them with `companion run`" + hint)
     return rows
 
 
 def _with_intact(table: pd.DataFrame, kinds: Sequence[str], varying: list[str]) -> pd.DataFrame:
     """Trials of these kinds, and the intact ones repeated for each value of the ``varying`` columns among them."""
-    redrawn = _required(table[table["kind"].isin(kinds)], kinds[0])
+    fewer = f", with preserved_layers below {_depth(table)}"
+    redrawn = _required(table[table["kind"].isin(kinds)], kinds[0], fewer)
     return pd.concat([redrawn, _reference(table, redrawn, varying)], ignore_index=True)
 
 
