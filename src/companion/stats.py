@@ -208,22 +208,12 @@ def rank_correlations(curves: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.divide(ranks @ wanted, norms, out=np.full(len(ranks), math.nan), where=norms > 0)
 
 
-def released_half_width(values: Sequence[float]) -> float:
-    """Half the released scripts' error bar for ``values`` (n,): 2.667/√n times the population standard deviation.
-
-    The multiplier is the same for every n; :func:`released_coverage` says what that covers. NaN for no values.
-    """
-    values = np.asarray(values, dtype=float)
-    if not len(values):
-        return math.nan
-    return float(RELEASED_MULTIPLIER / math.sqrt(len(values)) * values.std(ddof=0))
-
-
 def released_coverage(n: int) -> float:
     """How often the released error bar of n normal values covers their true mean (0…1).
 
-    With s² = n/(n-1) times the population variance, the bar covers where |t| ≤ 2.667·√((n-1)/n), t on n-1 degrees of
-    freedom. :class:`InvalidValue` for fewer than two values, whose deviation is 0.
+    Half the bar is 2.667/√n times the population standard deviation, with one multiplier for every n. Where s² is
+    n/(n-1) times the population variance, the bar covers if |t| ≤ 2.667·√((n-1)/n), t on n-1 degrees of freedom.
+    :class:`InvalidValue` for fewer than two values, whose deviation is 0.
     """
     if n < 2:
         raise InvalidValue(f"an error bar of {n} values has no coverage", "give at least 2")

@@ -19,7 +19,6 @@ DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4], [12, 4])
 THIS_RUN = "#B0578D"
 PRETRAINED = "#737373"
 CROSS = "M-1,-1L1,1M-1,1L1,-1"  # Vega's own "cross" is a filled plus that small sizes turn into a blot
-BACKGROUNDS = {"light": "#ffffff", "dark": "#121212"}
 
 METRIC_TITLES = {"accuracy": "accuracy", "matthews": "Matthews correlation"}
 METRIC_RANGES = {"accuracy": (0.0, 1.0), "matthews": (-1.0, 1.0)}
