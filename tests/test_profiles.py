@@ -79,6 +79,23 @@ def test_profiles_that_are_wrong(tmp_path, content, error, said):
         profiles.load(write(tmp_path, content))
 
 
+@pytest.mark.parametrize("name", ["pocket.yaml", "minilm.yml", "coverage.yaml", "tuning-minilm.yaml"])
+def test_no_profile_takes_the_name_of_anothers_results(name, tmp_path):
+    with pytest.raises(InvalidValue, match=f"profile .*{name}' has a name that is taken; rename the file: results/"):
+        profiles.load(write(tmp_path, {"progressive": {"seeds": [0]}}, name))
+
+
+def test_a_shipped_profile_may_be_given_by_its_path(monkeypatch):
+    monkeypatch.chdir(profiles.PROFILES)
+    assert profiles.load("pocket.yaml") == profiles.load(f"{profiles.PROFILES}/pocket.yaml") == profiles.load("pocket")
+
+
+def test_a_profile_says_nothing_of_the_store(tmp_path):
+    path = write(tmp_path, {"shared": {"store": "elsewhere"}, "progressive": {"seeds": [0]}})
+    with pytest.raises(InvalidValue, match="'store' is not given by profile .*own.yaml'; use --store."):
+        profiles.load(path)
+
+
 def test_profiles_that_are_not_there(tmp_path):
     with pytest.raises(UnknownName, match="unknown profile 'nonesuch'; choose one of: minilm"):
         profiles.load("nonesuch")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -77,13 +78,12 @@ def load(name: str) -> Profile:
     """A shipped profile by name, or one of your own by path (a file ending in .yaml or .yml).
 
     :class:`UnknownName` for one that does not exist or a key that no profile has, :class:`InvalidValue` for a file that
-    cannot be read as a profile.
+    cannot be read as a profile, for one whose name is taken and for one that says where the store is.
     """
     path = usable(name if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml", "profile")
     if not path.is_file():
         raise UnknownName("profile", name, names())
-    if not re.fullmatch(r"\w[\w.-]*", path.stem):  # it becomes the name of files
-        raise InvalidValue(f"profile {name!r} has a name that files cannot have", "use letters, digits, '-' and '_'")
+    _check_name(name, path)
     try:
         content = read_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -100,7 +100,19 @@ def load(name: str) -> Profile:
     }
     if not experiments:
         raise InvalidValue(f"profile {name!r} has no experiment", f"add a section: {', '.join(EXPERIMENTS)}")
+    if any("store" in given for given in experiments.values()):  # commands that run no notebook would not see it
+        raise InvalidValue(f"'store' is not given by profile {name!r}", "use --store")
     return Profile(path.stem, str(content.get("about", "")).strip(), experiments)
+
+
+def _check_name(name: str, path: Path) -> None:
+    """Stop unless the file's name can be that of files under ``results/`` that nothing else writes."""
+    if not re.fullmatch(r"\w[\w.-]*", path.stem):
+        raise InvalidValue(f"profile {name!r} has a name that files cannot have", "use letters, digits, '-' and '_'")
+    shipped = path.stem in names() and path.resolve().parent != PROFILES
+    if shipped or path.stem == "coverage" or path.stem.startswith("tuning-"):
+        remedy = f"rename the file: results/{path.stem}.csv is another's"
+        raise InvalidValue(f"profile {name!r} has a name that is taken", remedy)
 
 
 def _section(name: str, content: dict[str, Any], key: str) -> dict[str, Any]:
