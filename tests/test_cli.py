@@ -279,6 +279,7 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on(profile, capsys, monkeypatc
         (["book", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
         (["status", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
         (["results", "list", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
+        (["results", "publish", "--profile", "pocket", "-p", "seeds", "[77]"], "-p seeds is not for publish, which"),
         (["tune", "--profile", "nonesuch", "--rates", "1e-4"], "unknown profile 'nonesuch'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -454,6 +455,11 @@ def test_publishing_adds_rows_and_counts_what_is_missing(profile, store, tmp_pat
         (row,) = coverage.read(tmp_path / "results").to_dict("records")
         assert (row["experiment"], row["planned"], row["published"]) == ("progressive", 8, stored)
     assert "3 rows: " in capsys.readouterr().out
+    profile.write_text(profile.read_text().replace("- 2\n    - 4\n", "- 4\n"))
+    assert main(["results", "publish", "--profile", str(profile)]) == 0
+    said = capsys.readouterr()
+    assert "2 rows: " in said.out
+    assert said.err.startswith("warning: 1 of 3 published rows of profile 'tiny' are dropped: its grid no longer has")
 
 
 @pytest.mark.parametrize("out", ["rows.xlsx", "/nonesuch/rows.csv", "/nonesuch/rows.parquet", None])

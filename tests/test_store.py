@@ -317,11 +317,16 @@ def test_publishing_adds_to_what_is_published_and_drops_what_is_no_longer_planne
     mine, theirs, gone = (some_trial(seed=seed) for seed in range(3))
     table.publish(rows(mine, theirs, gone, score=0.25), "p", tmp_path)
     planned = {("progressive", mine.id), ("progressive", theirs.id)}
-    both = table.with_published(rows(mine), "p", planned, tmp_path)
+    with pytest.warns(table.RowsDropped, match="1 of 3 published rows of profile 'p' are dropped: its grid no longer"):
+        both = table.with_published(rows(mine), "p", planned, tmp_path)
     assert dict(zip(both["trial_id"], both["score"], strict=True)) == {mine.id: 0.5, theirs.id: 0.25}
-    assert table.with_published(rows(mine), "nothing-published", planned, tmp_path).equals(rows(mine))
     pd.DataFrame({"trial_id": ["x"]}).to_parquet(tmp_path / "old.parquet")
-    assert table.with_published(rows(mine), "old", planned, tmp_path).equals(rows(mine))
+    with pytest.warns(table.RowsDropped, match="no row of the published table is kept: .*old.parquet has no column"):
+        assert table.with_published(rows(mine), "old", planned, tmp_path).equals(rows(mine))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert table.with_published(rows(mine), "nothing-published", planned, tmp_path).equals(rows(mine))
+        assert len(table.with_published(rows(mine, gone), "p", {*planned, ("progressive", gone.id)}, tmp_path)) == 3
 
 
 # --- what stands in a store's place ---------------------------------------------------------------------------------

@@ -355,7 +355,8 @@ def results(arguments: argparse.Namespace) -> int | None:
     """The profile's stored trials as a table: printed, written to a file, or published under results/; or a sample of
     what is published, rerun.
 
-    Publishing adds to what is published: rows of trials that the profile still has and this store lacks stay.
+    Publishing adds to what is published: rows of trials that the profile still has and this store lacks stay. What -p
+    changes would drop the rows of all other trials.
     """
     import pandas as pd
 
@@ -363,6 +364,9 @@ def results(arguments: argparse.Namespace) -> int | None:
     from companion.experiments import plan
     from companion.store import Store
 
+    if arguments.action == "publish" and arguments.parameters:
+        problem = f"-p {arguments.parameters[0][0]} is not for publish, which keeps a profile's own trials alone"
+        raise InvalidValue(problem, "write it into a profile of your own")
     profile, wanted = _planned(arguments, [])
     if arguments.action == "verify":
         return _verify(arguments, wanted)

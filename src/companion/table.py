@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -59,6 +60,10 @@ COLUMNS = {
     "finished_at": "str",
 }
 _FIELDS = [field.name for field in fields(Trial)]
+
+
+class RowsDropped(UserWarning):
+    """Published rows are not in the table that is to take their place."""
 
 
 def tidy(results: Iterable[Result], *, experiment: str, profile: str) -> pd.DataFrame:
@@ -190,14 +195,19 @@ def with_published(
 ) -> pd.DataFrame:
     """The table, and the published rows it lacks whose (experiment, trial id) is ``planned``: other machines' trials.
 
-    Rows published in an older format are left out: they would lack columns.
+    Warns (:class:`RowsDropped`) of published rows that are not kept: those of trials that are no longer planned, or all
+    of a table that cannot be read or is in an older format, which lacks columns.
     """
     try:
         before = published_or_empty(profile, folder)
-    except TableUnavailable:
+    except TableUnavailable as error:
+        warnings.warn(f"no row of the published table is kept: {error}", RowsDropped, stacklevel=2)
         return table
     known = set(zip(table["experiment"], table["trial_id"], strict=True))
-    keys = zip(before["experiment"], before["trial_id"], strict=True)
+    keys = list(zip(before["experiment"], before["trial_id"], strict=True))
+    if gone := len(set(keys) - known - set(planned)):
+        dropped = f"{gone} of {len(keys)} published rows of profile {profile!r} are dropped"
+        warnings.warn(f"{dropped}: its grid no longer has their trials.", RowsDropped, stacklevel=2)
     kept = before[[key in planned and key not in known for key in keys]]
     return pd.concat([table, kept], ignore_index=True).astype(COLUMNS)
 
