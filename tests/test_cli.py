@@ -469,6 +469,21 @@ def test_export_to_impossible_places(out, profile, store, capsys):
     one_sentence(code, capsys.readouterr(), str(out))
 
 
+@pytest.mark.parametrize(("name", "method"), [("rows.csv", "to_csv"), ("rows.parquet", "to_parquet")])
+def test_an_export_that_is_interrupted_leaves_the_last_one(name, method, profile, store, tmp_path, capsys, monkeypatch):
+    def interrupted(self, path, **_):
+        Path(path).write_text("half")
+        raise KeyboardInterrupt
+
+    Store(store).put(result_of(planned(profile)[0]))
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    (folder / name).write_text("the last one")
+    monkeypatch.setattr(pd.DataFrame, method, interrupted)
+    assert main(["results", "export", "--profile", str(profile), "--out", str(folder / name)]) == 130
+    assert {path.name: path.read_text() for path in files(folder)} == {name: "the last one"}
+
+
 def test_results_of_an_empty_store(profile, store, capsys):
     code = main(["results", "list", "--profile", str(profile)])
     one_sentence(code, capsys.readouterr(), f"no trial of profile 'tiny' is stored in {store}; run it first")

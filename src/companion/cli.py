@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import secrets
 import sys
 import warnings
@@ -411,10 +412,19 @@ def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
 
 
 def _export(whole, out: str | None) -> None:
+    from companion.table import replace
+
     if not out or not out.endswith((".csv", ".parquet")):
         raise InvalidValue(f"cannot export to {out!r}", "give --out a file ending in .csv or .parquet")
+    write = functools.partial(whole.to_csv if out.endswith(".csv") else whole.to_parquet, index=False)
     try:
-        (whole.to_csv if out.endswith(".csv") else whole.to_parquet)(out, index=False)
+        path = Path(os.path.expanduser(out))
+        if "://" in out:
+            write(out)
+        elif os.path.isdir(path.parent):
+            replace({path: write}, path.name)  # what is there stays whole until all is written
+        else:
+            raise InvalidValue(f"cannot export to {out!r}, whose folder is not there", "make it first")
     except (OSError, ValueError, ImportError) as error:  # of an address: no such protocol, or not installed
         reason = getattr(error, "strerror", None) or error
         raise InvalidValue(f"{out} cannot be written ({reason})", "choose another place") from error

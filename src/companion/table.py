@@ -234,10 +234,12 @@ def replace(files: Mapping[Path, Callable[[Path], object]], what: str) -> None:
             write(temporary[path])
         for path, unfinished in temporary.items():
             unfinished.replace(path)
-    except (OSError, ValueError) as error:  # ValueError: a text that is not Unicode
+    except BaseException as error:
         with contextlib.suppress(OSError):
             for unfinished in temporary.values():
                 unfinished.unlink(missing_ok=True)
+        if not isinstance(error, OSError | ValueError):  # ValueError: a text that is not Unicode
+            raise
         reason = getattr(error, "strerror", None) or error
         remedy = "make it writable, with some space, and run the same command again"
         raise TableUnavailable(f"{what} cannot be written to {folder} ({reason})", remedy) from error
