@@ -15,9 +15,10 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import cli, coverage, experiments, finetune, generated, notebooks, profiles, table, tuning
+from companion import cli, coverage, experiments, finetune, generated, notebooks, probe, profiles, table, tuning
 from companion.cli import main
-from companion.errors import TableUnavailable
+from companion.errors import StoreUnavailable, TableUnavailable
+from companion.finetune import Outcome
 from companion.store import Store
 
 
@@ -111,6 +112,15 @@ def test_hyperparameters_not_given_come_from_a_profile(options, capsys):
     assert {k: trial[k] for k in ("learning_rate", "batch_size", "epochs")} == {
         k: paper[k] for k in ("learning_rate", "batch_size", "epochs")
     }
+
+
+@pytest.mark.parametrize("profile", ["pocket-quick", "minilm", "paper"])
+def test_a_probe_that_trains_takes_the_epochs_of_its_experiment(profile, options, tiny_bert, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "HYPERPARAMETERS_OF", {tiny_bert: profile})
+    monkeypatch.setattr(probe, "probe", lambda trials, **_: iter([Outcome(**result_of(trials[0]).outcome)]))
+    assert main([*options(epochs=None, probe=2, protocol="released"), "--json"]) == 0
+    epochs = json.loads(capsys.readouterr().out)["trial"]["epochs"]
+    assert epochs == profiles.load(profile).experiments["probing"]["probe_epochs"]
 
 
 @pytest.mark.parametrize(

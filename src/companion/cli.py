@@ -109,7 +109,8 @@ def _settings(arguments: argparse.Namespace):
     from companion.experiments import Settings
 
     profile = profiles.load(HYPERPARAMETERS_OF.get(arguments.model, "paper"))
-    defaults = profile.experiments["progressive"]
+    defaults = profile.experiments["progressive" if arguments.probe is None else "probing"]
+    defaults = {**defaults, "epochs": defaults.get("probe_epochs", defaults["epochs"])}
     given = {name: getattr(arguments, name) for name in ("learning_rate", "batch_size", "epochs")}
     return Settings(
         model=arguments.model,
