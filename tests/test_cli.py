@@ -227,6 +227,18 @@ def test_a_store_that_cannot_be_written(options, tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_store_that_can_only_be_read_shows_what_it_has(options, store, capsys, monkeypatch):
+    def read_only(self):
+        raise StoreUnavailable("the store cannot be written", "name another")
+
+    assert main([*options(seed=1), "--json"]) == 0
+    shown = capsys.readouterr().out
+    monkeypatch.setattr(Store, "check_writable", read_only)
+    assert main([*options(seed=1), "--json"]) == 0
+    assert capsys.readouterr().out == shown
+    one_sentence(main(options(seed=2)), capsys.readouterr(), "the store cannot be written; name another.")
+
+
 def test_a_disk_that_is_full(options, store, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -134,9 +134,12 @@ def trial(arguments: argparse.Namespace) -> int | None:
     if arguments.rerun:
         raise InvalidValue("--rerun compares with a known trial", "add --id, or leave --rerun out")
     wanted = _described(arguments)
-    store.check_writable()
-    set_threads()
-    _show(run_trial(wanted, store, data_dir=data_folder(arguments.data_dir)), store, arguments.json)
+    result = store.get(wanted)
+    if result is None:  # a store that is only to be read need not be writable
+        store.check_writable()
+        set_threads()
+        result = run_trial(wanted, store, data_dir=data_folder(arguments.data_dir))
+    _show(result, store, arguments.json)
     return None
 
 
