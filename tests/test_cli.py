@@ -106,6 +106,27 @@ def test_a_rerun_needs_to_be_told_of_which_trial(options, store, capsys):
     assert not store.exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--keep-layernorm"], "--keep-layernorm changes nothing without --reinit; add --reinit or leave"),
+        (["--random-rate=5", "--probe=1"], "--random-rate changes nothing without --reinit"),
+        (["--pooling=mean", "--reinit=1"], "--pooling changes nothing without --probe"),
+        (["--control"], "--control changes nothing without --probe"),
+        (["--id=abcd"], "--id and --model both say which trial it is; give one of them."),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
+)
+def test_no_option_of_a_trial_is_passed_over(more, wanted, options, store, capsys):
+    one_sentence(main([*options(), *more]), capsys.readouterr(), wanted)
+    assert files(store) == []
+
+
+@pytest.mark.parametrize("option", [["--seed", "0"], ["--control"], ["--random-rate", "1"]])
+def test_a_trial_given_by_its_id_is_not_changed(option, capsys):
+    one_sentence(main(["trial", "--id", "abcd", *option]), capsys.readouterr(), f"--id and {option[0]} both say")
+
+
 def test_hyperparameters_not_given_come_from_a_profile(options, capsys):
     assert main([*options(**{"learning-rate": None, "batch-size": None, "epochs": None}), "--json"]) == 0
     trial, paper = json.loads(capsys.readouterr().out)["trial"], profiles.load("paper").experiments["progressive"]

@@ -84,14 +84,15 @@ def _add_trial(commands) -> None:
     change.add_argument("--reinit", metavar="LAYERS", help="0-based layers to reinitialize, such as 8-11 or 0,3")
     change.add_argument("--permute", type=int, metavar="SEED", help="permute all layers as RandomState(SEED) does")
     change.add_argument("--probe", type=int, metavar="K", help="probe the frozen model after its first K layers")
-    parser.add_argument("--pooling", default="first", help="what a probe reads: first (token, default) or mean")
-    parser.add_argument("--control", action="store_true", help="the probe learns random labels of words")
-    parser.add_argument("--random-rate", type=float, default=1.0, metavar="X",
+    parser.add_argument("--pooling", help="what a probe reads: first (token, default) or mean")
+    parser.add_argument("--control", action="store_true", default=None, help="the probe learns random labels of words")
+    parser.add_argument("--random-rate", type=float, metavar="X",
                         help="factor on the learning rate of reinitialized layers (default 1)")  # fmt: skip
-    parser.add_argument("--keep-layernorm", action="store_true", help="keep LayerNorm of reinitialized layers")
-    parser.add_argument("--protocol", default="described", metavar="NAME[+FIELD=VALUE]",
+    parser.add_argument("--keep-layernorm", action="store_true", default=None,
+                        help="keep LayerNorm of reinitialized layers")  # fmt: skip
+    parser.add_argument("--protocol", metavar="NAME[+FIELD=VALUE]",
                         help="described (default), released, or one with single fields changed")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--seed", type=int, help="default 0")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="default: the model's profile")
     parser.add_argument("--batch-size", type=int, metavar="B", help="default: the model's profile")
     parser.add_argument("--epochs", type=int, metavar="E", help="default: the model's profile")
@@ -99,6 +100,10 @@ def _add_trial(commands) -> None:
     _store_options(parser)
 
 
+# Options that say something of what another one does to the layers, which they need.
+ONLY_WITH = {"keep_layernorm": "reinit", "random_rate": "reinit", "pooling": "probe", "control": "probe"}
+DESCRIBING = ("model", "task", "train_size", "reinit", "permute", "probe", "protocol", "seed", "learning_rate",
+              "batch_size", "epochs", *ONLY_WITH)  # fmt: skip
 # Which profile's hyperparameters a single trial of a model takes when none are given.
 HYPERPARAMETERS_OF = {"pocket-bert": "pocket-quick", "minilm-l6": "minilm"}
 
@@ -116,7 +121,7 @@ def _settings(arguments: argparse.Namespace):
         model=arguments.model,
         tasks=[arguments.task],
         train_sizes=[arguments.train_size],
-        seeds=[arguments.seed],
+        seeds=[arguments.seed or 0],
         data_dir=arguments.data_dir or "",
         max_length=defaults["max_length"],
         **{name: defaults[name] if value is None else value for name, value in given.items()},
@@ -129,10 +134,17 @@ def trial(arguments: argparse.Namespace) -> int | None:
     from companion.sweep import run_trial, set_threads
 
     store = Store(store_folder(arguments.store))
+    given = [name for name in DESCRIBING if getattr(arguments, name) is not None]
     if arguments.id is not None:
+        if given:
+            raise InvalidValue(f"--id and {_option(given[0])} both say which trial it is", "give one of them")
         return _trial_by_id(arguments, store)
     if arguments.rerun:
         raise InvalidValue("--rerun compares with a known trial", "add --id, or leave --rerun out")
+    for name in given:
+        if (needed := ONLY_WITH.get(name)) and needed not in given:
+            remedy = f"add --{needed} or leave {_option(name)} out"
+            raise InvalidValue(f"{_option(name)} changes nothing without --{needed}", remedy)
     wanted = _described(arguments)
     result = store.get(wanted)
     if result is None:  # a store that is only to be read need not be writable
@@ -143,6 +155,10 @@ def trial(arguments: argparse.Namespace) -> int | None:
     return None
 
 
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _described(arguments: argparse.Namespace):
     """The trial that the options describe."""
     from companion.experiments import base_trials
@@ -151,20 +167,17 @@ def _described(arguments: argparse.Namespace):
 
     for name in ("model", "task", "train_size"):
         if getattr(arguments, name) is None:
-            raise InvalidValue(f"a trial needs --{name.replace('_', '-')}", "give it, or --id of a known trial")
+            raise InvalidValue(f"a trial needs {_option(name)}", "give it, or --id of a known trial")
     base = next(base_trials(_settings(arguments)))
     if arguments.permute is not None and not 0 <= arguments.permute < 2**32:
         raise InvalidValue(f"permutation seed {arguments.permute} is not possible", "choose from 0 to 4294967295")
+    named = {name: value for name in ("protocol", *ONLY_WITH) if (value := getattr(arguments, name)) is not None}
     return dataclasses.replace(
         base,
         reinitialized=parse_layers(arguments.reinit) if arguments.reinit is not None else (),
         permutation=() if arguments.permute is None else paper_permutation(arguments.permute, base.layers),
-        protocol=arguments.protocol,
-        keep_layernorm=arguments.keep_layernorm,
-        random_rate=arguments.random_rate,
         probe_layer=arguments.probe,
-        pooling=arguments.pooling,
-        control=arguments.control,
+        **named,
     )
 
 
@@ -242,7 +255,7 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
         raise InvalidValue(f"-p {twice[0]} is given more than once", "give it once")
     for option, folder in {"store": store_folder, "data_dir": data_folder}.items():
         if option in overrides:  # commands that run no notebook would not see it
-            raise InvalidValue(f"{option!r} is not given by -p", f"use --{option.replace('_', '-')}")
+            raise InvalidValue(f"{option!r} is not given by -p", f"use {_option(option)}")
         place = folder(getattr(arguments, option))
         if getattr(arguments, option):
             overrides[option] = str(place.absolute())
