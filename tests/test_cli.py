@@ -192,6 +192,9 @@ def test_mistakes_in_a_trial(changes, wanted, options, store, capsys):
         ["trial", "--model", "m", "--task", "cola", "--train-size", "8", "--reinit", "1", "--permute", "1"],
         ["run", "--executor", "slurm"],
         ["run", "-p", "seeds"],
+        ["status", "--store", ""],
+        ["trial", "--id", "abcd", "--data-dir="],
+        ["pretrain-pocket", "--out", ""],
     ],
     ids=" ".join,
 )

@@ -65,9 +65,17 @@ def _command(commands, name: str, function, about: str) -> argparse.ArgumentPars
     return parser
 
 
+def _folder(given: str) -> str:
+    if not given:  # it would pass for the default
+        raise argparse.ArgumentTypeError("'' names no folder; name one or leave the option out")
+    return given
+
+
 def _store_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", metavar="DIR", help="folder of stored trials (default: COMPANION_STORE or ./store)")
-    parser.add_argument("--data-dir", metavar="DIR", help="local GLUE data (default: COMPANION_DATA_DIR, else the hub)")
+    parser.add_argument("--store", type=_folder, metavar="DIR",
+                        help="folder of stored trials (default: COMPANION_STORE or ./store)")  # fmt: skip
+    parser.add_argument("--data-dir", type=_folder, metavar="DIR",
+                        help="local GLUE data (default: COMPANION_DATA_DIR, else the hub)")  # fmt: skip
 
 
 # --- trial ---------------------------------------------------------------------------------------------------------
@@ -538,7 +546,7 @@ def tune(arguments: argparse.Namespace) -> None:
 
 def _add_pretrain(commands) -> None:
     parser = _command(commands, "pretrain-pocket", pretrain, "pretrain PocketBERT again (resumable)")
-    parser.add_argument("--out", metavar="DIR", help="default: models/pocket-bert")
+    parser.add_argument("--out", type=_folder, metavar="DIR", help="default: models/pocket-bert")
 
 
 def pretrain(arguments: argparse.Namespace) -> None:
