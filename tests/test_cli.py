@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -435,6 +436,16 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(capsys, monkeypatch):
     for command in ("run", "status", "results list"):
         code = main([*command.split(), "-p", "sead", "[7]"])
         one_sentence(code, capsys.readouterr(), "unknown parameter of notebook 'progressive': 'sead'; choose one of")
+
+
+def test_a_run_ends_with_the_command_that_builds_its_book(profile, store, capsys, monkeypatch):
+    monkeypatch.setattr(notebooks, "execute", lambda name, given, out, **_: out)
+    options = ["progressive", "--profile", str(profile), "--store", str(store), "-p", "seeds", "[0, 1]"]
+    assert main(["run", "--executor", "local", *options]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
+    assert command == ["companion", "book", *options]
+    assert main(["run", "probing"]) == 0
+    assert capsys.readouterr().out.endswith("with: companion book probing\n")
 
 
 def test_the_book_has_all_pages_of_whatever_was_run(profile, store, tmp_path, capsys, monkeypatch):

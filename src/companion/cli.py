@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import secrets
+import shlex
 import sys
 import warnings
 from collections import Counter
@@ -296,7 +297,7 @@ def run(arguments: argparse.Namespace) -> None:
                 parameters["executor"] = arguments.executor
             out = BUILD / "runs" / profile / f"{name}.ipynb"
             print(f"{name} ({profile}): {notebooks.execute(name, {**parameters, 'rerun': True}, out, **limits)}")
-    print("build the book from what is stored with: companion book" + _flag(profile))
+    print(f"build the book from what is stored with: {_book_of(arguments)}")
 
 
 def _forget_failures(wanted: dict[str, dict]) -> None:
@@ -311,8 +312,14 @@ def _forget_failures(wanted: dict[str, dict]) -> None:
     print(f"{forgotten} failed trials will be tried again")
 
 
-def _flag(profile: str) -> str:
-    return "" if profile == "pocket-quick" else f" --profile {profile}"
+def _book_of(arguments: argparse.Namespace) -> str:
+    """The command whose pages show what these arguments run: it needs the same ones."""
+    profile = None if arguments.profile == "pocket-quick" else arguments.profile
+    options = {"--profile": profile, "--store": arguments.store, "--data-dir": arguments.data_dir}
+    words = ["companion", "book", *arguments.experiments]
+    for option in [option for option in options.items() if option[1]] + [("-p", *p) for p in arguments.parameters]:
+        words += option
+    return shlex.join(words)
 
 
 CAUSES_SHOWN = 5  # of failed trials, per experiment
