@@ -292,10 +292,7 @@ def test_ctrl_c_in_a_trial(options, store, capsys, monkeypatch):
 
     monkeypatch.setattr(finetune, "finetune", interrupted)
     assert main(options()) == 130
-    assert (
-        capsys.readouterr().err
-        == "companion: interrupted; what was finished is stored, and the same command goes on from there.\n"
-    )
+    assert capsys.readouterr().err == "companion: interrupted.\n"
     assert files(store) == []
 
 

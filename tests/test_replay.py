@@ -132,6 +132,19 @@ def test_verify_reruns_a_sample_and_says_how_to_repeat_it(published, tiny_glue, 
     assert lines[2].endswith("Sample 3 of pocket: --draw 3 repeats it.")
 
 
+def test_an_interrupted_rerun_says_that_nothing_is_kept(published, tiny_glue, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    trials, _ = published
+    monkeypatch.setattr(sweep, "work", interrupted)
+    assert main(["results", "verify", "--draw", "3", "--data-dir", str(tiny_glue)]) == 130
+    said = "interrupted, and none of it is kept; the same with --draw 3 begins it again."
+    assert capsys.readouterr().err == f"companion: {said}\n"
+    assert main(["trial", "--id", trials[0].id, "--rerun", "--data-dir", str(tiny_glue)]) == 130
+    assert capsys.readouterr().err == "companion: interrupted.\n"
+
+
 def test_a_rerun_that_fails_is_broken(published, monkeypatch):
     known = replay.sample(["tiny"], 1, seed=0)
     monkeypatch.setattr(replay.sweep, "run", lambda trials, store, **_: store.put_failure(trials[0], "no memory"))

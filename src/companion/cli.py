@@ -39,10 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"companion: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "companion: interrupted; what was finished is stored, and the same command goes on from there.",
-            file=sys.stderr,
-        )
+        stored = "; what was finished is stored, and the same command goes on from there"
+        print(f"companion: interrupted{stored if arguments.command in (run, pretrain) else ''}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
@@ -436,7 +434,11 @@ def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
     seed = secrets.randbelow(10**6) if arguments.draw is None else arguments.draw
     sample = replay.sample(names, arguments.sample, seed)
     folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)
-    outcomes = replay.rerun(sample, data_dir=data_folder(folder), workers=arguments.workers)
+    try:
+        outcomes = replay.rerun(sample, data_dir=data_folder(folder), workers=arguments.workers)
+    except KeyboardInterrupt:
+        remedy = f"the same with --draw {seed} begins it again"
+        raise Interrupted("interrupted, and none of it is kept", remedy) from None
     for outcome in outcomes:
         print(outcome)
     print(f"{replay.summary(outcomes)} Sample {seed} of {', '.join(names)}: --draw {seed} repeats it.")

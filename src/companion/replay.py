@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from companion import sweep, table
-from companion.errors import InvalidValue, TableUnavailable
+from companion.errors import Interrupted, InvalidValue, TableUnavailable
 from companion.store import Store
 from companion.trial import Trial
 
@@ -135,11 +135,15 @@ def sample(profiles: Sequence[str], size: int, seed: int) -> list[Known]:
 def rerun(known: Sequence[Known], *, data_dir: Path | None = None, workers: int | None = None) -> list[Comparison]:
     """Run the trials now, in a store of their own that is thrown away, and compare each with what is known of it.
 
-    Raises :class:`companion.errors.CompanionError` subclasses for models and data that are missing or other ones.
+    Raises :class:`companion.errors.CompanionError` subclasses for models and data that are missing or other ones, and
+    KeyboardInterrupt when it is stopped.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        sweep.run([each.trial for each in known], store, data_dir=data_dir, workers=workers)
+        try:
+            sweep.run([each.trial for each in known], store, data_dir=data_dir, workers=workers)
+        except Interrupted:  # says what is stored, and this store is gone
+            raise KeyboardInterrupt from None
         return [_compare(each, store) for each in known]
 
 
