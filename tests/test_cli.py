@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import cli, coverage, experiments, finetune, generated, notebooks, probe, profiles, table, tuning
+from companion import cli, coverage, experiments, finetune, generated, notebooks, probe, profiles, remote, table, tuning
 from companion.cli import main
 from companion.errors import StoreUnavailable, TableUnavailable
 from companion.finetune import Outcome
@@ -377,21 +377,32 @@ def test_wrong_parameters(key, value, wanted, profile, store, capsys):
     assert files(store) == []
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/x", "memory://x"])
+@pytest.mark.parametrize("address", ["s3://bucket/x", "http://127.0.0.1:9/x"])
 @pytest.mark.parametrize("command", [["run"], ["run", "--retry-failed"], ["status"], ["results", "list"], ["book"]])
-def test_a_store_is_a_folder_and_no_address(command, address, profile, tmp_path, capsys, monkeypatch):
+def test_a_store_out_of_reach_is_named_before_anything_runs(command, address, profile, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(notebooks, "execute", None)  # would raise if called
+    monkeypatch.setattr(remote, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(notebooks, "_execute", None)  # would raise if called
     before = sorted(tmp_path.iterdir())
-    wanted = (
-        f"store '{address}' is an address and not a folder; name a folder, which may be of a shared file system, "
-        "and send the results there with `companion results export --out ADDRESS`."
-    )
+    wanted = f"the store {address} cannot be reached ("
     command = [*command, "--profile", str(profile)]
     one_sentence(main([*command, "--store", address]), capsys.readouterr(), wanted)
     monkeypatch.setenv("COMPANION_STORE", address)
     one_sentence(main(command), capsys.readouterr(), wanted)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_store_at_an_address_is_used_like_a_folder(profile, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(remote, "BUILD", tmp_path / "build")
+    far = tmp_path / "far"
+    trial = planned(profile)[0]
+    remote.RemoteStore(f"file://{far}").put(result_of(trial, seconds=60.0))
+    assert [path.name for path in far.rglob("*.json")] == [f"{trial.id}.json"]
+    shutil.rmtree(tmp_path / "build")  # another machine
+    assert main(["status", "--profile", str(profile), "--store", f"file://{far}"]) == 0
+    assert "1 of 8 trials done, 7 missing" in capsys.readouterr().out
+    assert main(["trial", "--id", trial.id, "--store", f"file://{far}"]) == 0
+    assert trial.id in capsys.readouterr().out
 
 
 def test_numbers_may_be_written_as_in_python(profile, capsys):

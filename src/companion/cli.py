@@ -19,7 +19,7 @@ from pathlib import Path
 
 from companion import __version__
 from companion.errors import CompanionError, Interrupted, InvalidValue, one_line
-from companion.paths import BUILD, MODELS, RESULTS, data_folder, store_folder
+from companion.paths import BUILD, MODELS, RESULTS, data_folder, store_place
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def _folder(given: str) -> str:
 
 def _store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=_folder, metavar="DIR",
-                        help="folder of stored trials (default: COMPANION_STORE or ./store)")  # fmt: skip
+                        help="folder or address of stored trials (default: COMPANION_STORE or ./store)")  # fmt: skip
     parser.add_argument("--data-dir", type=_folder, metavar="DIR",
                         help="local GLUE data (default: COMPANION_DATA_DIR, else the hub)")  # fmt: skip
 
@@ -137,10 +137,10 @@ def _settings(arguments: argparse.Namespace):
 
 def trial(arguments: argparse.Namespace) -> int | None:
     """Build the trial, run it unless it is stored, print it; or find it by id."""
-    from companion.store import Store
+    from companion.store import open_store
     from companion.sweep import run_trial, set_threads
 
-    store = Store(store_folder(arguments.store))
+    store = open_store(arguments.store)
     given = [name for name in DESCRIBING if getattr(arguments, name) is not None]
     if arguments.id is not None:
         if given:
@@ -260,12 +260,12 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
         ) from error
     if twice := [key for key, times in Counter(key for key, _ in arguments.parameters).items() if times > 1]:
         raise InvalidValue(f"-p {twice[0]} is given more than once", "give it once")
-    for option, folder in {"store": store_folder, "data_dir": data_folder}.items():
+    for option, find in {"store": store_place, "data_dir": data_folder}.items():
         if option in overrides:  # commands that run no notebook would not see it
             raise InvalidValue(f"{option!r} is not given by -p", f"use {_option(option)}")
-        place = folder(getattr(arguments, option))
+        place = find(getattr(arguments, option))
         if getattr(arguments, option):
-            overrides[option] = str(place.absolute())
+            overrides[option] = _written(place)
     wanted = {n: dict(p) for n, p in profile.experiments.items() if not experiments or n in experiments}
     known = {name: notebooks.parameters(name) for name in wanted} if overrides else {}
     for key, value in overrides.items():  # each experiment takes those that it has
@@ -277,14 +277,21 @@ def _planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str
     return profile.name, wanted
 
 
+def _written(place: Path | str) -> str:
+    """A folder or an address as a notebook finds it, whose kernel runs elsewhere."""
+    return str(place.absolute()) if isinstance(place, Path) else place
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Execute each wanted notebook with ``rerun=True``."""
     from companion import notebooks
+    from companion.store import open_store
     from companion.sweep import terminable
 
     profile, wanted = _planned(arguments, arguments.experiments)
     for name in wanted:
         notebooks.check_parameters(name, wanted[name])
+    open_store(arguments.store)  # an address out of reach is found now, not in the first notebook
     if arguments.retry_failed:
         _forget_failures(wanted)
     limits = {"COMPANION_TIME_LIMIT": arguments.time_limit, "COMPANION_GPU_SHARE": arguments.gpu_share}
@@ -301,11 +308,11 @@ def run(arguments: argparse.Namespace) -> None:
 def _forget_failures(wanted: dict[str, dict]) -> None:
     """Let the trials of these plans that were given up be tried anew."""
     from companion.experiments import plan
-    from companion.store import Store
+    from companion.store import open_store
 
     forgotten = 0
     for name, parameters in wanted.items():
-        store = Store(store_folder(parameters.get("store")))
+        store = open_store(parameters.get("store"))
         forgotten += sum(store.forget_failure(trial) for trial in plan(name, parameters))
     print(f"{forgotten} failed trials will be tried again")
 
@@ -331,10 +338,10 @@ def status(arguments: argparse.Namespace) -> None:
     """Compare the profile's grid with the store, and with the published table that it is drawn over."""
     from companion import notebooks, table
     from companion.experiments import plan
-    from companion.store import Store
+    from companion.store import open_store
 
     profile, wanted = _planned(arguments, [])
-    store = Store(store_folder(arguments.store))
+    store = open_store(arguments.store)
     for name, parameters in wanted.items():
         notebooks.check_parameters(name, parameters)
         # published trials of another profile count too: pocket-quick is drawn over those of pocket
@@ -393,7 +400,7 @@ def results(arguments: argparse.Namespace) -> int | None:
 
     from companion import coverage, table
     from companion.experiments import plan
-    from companion.store import Store
+    from companion.store import open_store
 
     if arguments.action == "publish" and arguments.parameters:
         problem = f"-p {arguments.parameters[0][0]} is not for publish, which keeps a profile's own trials alone"
@@ -401,7 +408,7 @@ def results(arguments: argparse.Namespace) -> int | None:
     profile, wanted = _planned(arguments, [])
     if arguments.action == "verify":
         return _verify(arguments, wanted)
-    store = Store(store_folder(arguments.store))
+    store = open_store(arguments.store)
     plans = {name: plan(name, parameters) for name, parameters in wanted.items()}
     tables = []
     for name, trials in plans.items():
@@ -478,9 +485,11 @@ def book(arguments: argparse.Namespace) -> None:
     notebooks' own defaults say, from what is published."""
     from companion.book import build, weights
     from companion.experiments import EXPERIMENTS
+    from companion.store import open_store
 
     _, wanted = _planned(arguments, arguments.experiments)
-    others = {"store": str(Path(arguments.store).absolute())} if arguments.store else {}
+    open_store(arguments.store)
+    others = {"store": _written(store_place(arguments.store))} if arguments.store else {}
     pages = {name: wanted.get(name, others) for name in EXPERIMENTS}
     first = build(pages, repository=arguments.repository)
     heavy = weights(first.parent)
@@ -525,7 +534,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Print one line per thing a rerun needs; 1 if something the pocket profile needs is missing."""
     from companion.doctor import checks
 
-    found = list(checks(store_folder(arguments.store), data_folder(arguments.data_dir)))
+    found = list(checks(arguments.store, data_folder(arguments.data_dir)))
     for check in found:
         print(f"{'ok  ' if check.good else 'MISS' if check.needed else '-   '}  {check.name}: {check.finding}")
     return int(any(check.needed and not check.good for check in found))

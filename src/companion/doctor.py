@@ -11,7 +11,7 @@ from pathlib import Path
 
 from companion import models, profiles, table, tasks
 from companion.errors import CompanionError
-from companion.store import Store
+from companion.store import open_store
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Check:
     needed: bool
 
 
-def checks(store: Path, data_dir: Path | None) -> Iterator[Check]:
+def checks(store: Path | str | None, data_dir: Path | None) -> Iterator[Check]:
     """All checks, in the order a newcomer would ask; nothing is fetched and no trial is run."""
     import torch
 
@@ -65,7 +65,8 @@ def _glue(data_dir: Path | None) -> str:
     return ", ".join(f"{name} {len(data.train)} + {len(data.dev)}" for name, data in sizes) + f" in {data_dir}"
 
 
-def _store(folder: Path) -> str:
-    store = Store(folder)
+def _store(place: Path | str | None) -> str:
+    store = open_store(place)
     store.check_writable()
-    return f"{sum(1 for _ in store)} trials in {folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
+    free = shutil.disk_usage(store.folder).free / 1e9
+    return f"{sum(1 for _ in store)} trials in {store.folder}, {free:.0f} GB free"

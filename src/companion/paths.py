@@ -15,11 +15,11 @@ BUILD = ROOT / "_build"
 PROFILES = Path(__file__).resolve().parent / "profiles"
 
 
-def store_folder(given: str | Path | None = None) -> Path:
-    """The folder of stored trials: the one given, else ``COMPANION_STORE``, else ``store/`` of the checkout."""
-    folder = given or os.environ.get("COMPANION_STORE") or ROOT / "store"
-    export = "send the results there with `companion results export --out ADDRESS`"
-    return usable(folder, "store", f"name a folder, which may be of a shared file system, and {export}")
+def store_place(given: str | Path | None = None) -> Path | str:
+    """Where stored trials are: the place given, else ``COMPANION_STORE``, else ``store/`` of the checkout. A folder, or
+    as text an address of a file system that fsspec knows."""
+    place = given or os.environ.get("COMPANION_STORE") or ROOT / "store"
+    return place if isinstance(place, str) and "://" in place else usable(place, "store")
 
 
 def data_folder(given: str | Path | None = None) -> Path | None:
@@ -28,15 +28,12 @@ def data_folder(given: str | Path | None = None) -> Path | None:
     return usable(folder, "data folder") if folder else None
 
 
-def usable(given: object, what: str, instead: str = "give a folder, or mount it as one") -> Path:
-    """The path, whether or not there is anything; :class:`InvalidValue` for one at which nothing could ever be.
-
-    ``instead`` says what to do about an address.
-    """
+def usable(given: object, what: str) -> Path:
+    """The path, whether or not there is anything; :class:`InvalidValue` for one at which nothing could ever be."""
     if not isinstance(given, str | Path) or "\0" in str(given):
         raise InvalidValue(f"{what} {given!r} is not the name of a file or folder", "give a path as text")
     if "://" in str(given):
-        raise InvalidValue(f"{what} {str(given)!r} is an address and not a folder", instead)
+        raise InvalidValue(f"{what} {str(given)!r} is an address and not a folder", "give a folder, or mount it as one")
     try:
         Path(given).exists()
     except OSError as error:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from companion.errors import CompanionError, StoreUnavailable, one_line
+from companion.paths import store_place
 from companion.trial import Trial
 
 FORMAT = 1
@@ -211,6 +212,19 @@ class Store:
         except (OSError, StoreUnavailable):
             where = "ignored"
         warnings.warn(f"result file {path} was {where}: {reason}; its trial counts as missing.", SetAside, stacklevel=3)
+
+
+def open_store(given: Path | str | None = None) -> Store:
+    """The store at the place given (see :func:`companion.paths.store_place`), a folder or an address.
+
+    Raises :class:`InvalidValue` for what can be neither, and :class:`StoreUnavailable` for an address out of reach.
+    """
+    place = store_place(given)
+    if isinstance(place, Path):
+        return Store(place)
+    from companion.remote import RemoteStore
+
+    return RemoteStore(place)
 
 
 class Claims:

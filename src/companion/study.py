@@ -11,8 +11,8 @@ import pandas as pd
 from companion import sweep, table
 from companion.errors import InvalidValue, StoreUnavailable, UnknownName
 from companion.experiments import PARAMETERS, Settings, plan
-from companion.paths import data_folder, store_folder
-from companion.store import Store
+from companion.paths import data_folder
+from companion.store import open_store
 from companion.trial import Trial
 
 # Parameters that every notebook takes besides its experiment's: they decide where and whether trials run, not which.
@@ -74,7 +74,7 @@ def conduct(experiment: str, parameters: Mapping[str, Any]) -> Study:
     :class:`StoreUnavailable` when there is neither a stored trial nor a published one to show.
     """
     trials = plan(experiment, parameters)
-    store = Store(store_folder(parameters["store"]))
+    store = open_store(parameters["store"])
     report = None
     if parameters["rerun"]:
         report = sweep.run(trials, store, data_dir=data_folder(parameters["data_dir"]), executor=parameters["executor"])
