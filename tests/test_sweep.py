@@ -121,6 +121,41 @@ def test_a_trial_given_up_is_left_alone_until_it_is_to_be_tried_again(run, store
         assert run([bad, good]).skipped == 0
 
 
+def test_trials_of_a_group_tried_again_keep_its_claim_to_the_last(store, plan_trial, monkeypatch):
+    claimed = set()
+
+    class Claims:  # as the system counts them: one lock of a process, however often it asks
+        def __init__(self, folder):
+            pass
+
+        def take(self, trial):
+            claimed.add(trial)
+            return True
+
+        def release(self, trial):
+            claimed.discard(trial)
+
+        def close(self):
+            claimed.clear()
+
+    monkeypatch.setattr(sweep, "Claims", Claims)
+    probes = [plan_trial(probe_layer=k) for k in (3, 1)]
+    with sweep._Queue(sweep.groups([*probes, plan_trial()]), store) as queue:
+        assert queue.take() == probes
+        (claim,) = claimed
+        assert queue.take() == [plan_trial()]
+        assert claimed == {claim, plan_trial()}
+        queue.done([plan_trial()], "")
+        queue.done(probes, "out of luck")
+        assert claimed == set()
+        one, other = queue.take(), queue.take()
+        assert ([one, other], claimed) == ([[probe] for probe in probes], {claim})
+        queue.done(other, "")
+        assert claimed == {claim}
+        queue.done(one, "")
+        assert claimed == set()
+
+
 @pytest.mark.parametrize("executor", ["local", "processes"])
 def test_what_a_user_can_mend_stops_the_sweep_with_its_own_sentence(executor, run, plan_trial):
     stale = [plan_trial(seed=s, data="0" * 16) for s in range(2)]

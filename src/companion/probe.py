@@ -42,18 +42,12 @@ from companion.trial import POOLINGS, Trial
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # candidates for C, the inverse of the regularization
 
 
-def group_key(trial: Trial) -> tuple[object, ...]:
-    """Equal for probes that can share their passes over the texts: they differ in layer, pooling or labels alone."""
-    fields = ("model", "weights", "task", "data", "train_size", "seed", "learning_rate", "batch_size", "epochs")
-    return (*(getattr(trial, name) for name in fields), trial.max_length, trial.protocol)
-
-
 def probe(trials: Sequence[Trial], *, data_dir: Path | None = None) -> Iterator[Outcome]:
-    """One outcome per trial, in order, for trials of one :func:`group_key`. Deterministic on one CPU machine.
+    """One outcome per trial, in order, for trials of one :data:`Trial.group`. Deterministic on one CPU machine.
 
     Raises what :func:`companion.finetune.finetune` raises, and :class:`InvalidValue` for trials of several groups.
     """
-    if len({group_key(trial) for trial in trials}) != 1:
+    if len({trial.group for trial in trials}) != 1:
         raise InvalidValue("these probes do not share model, task, size, seed and protocol", "run them in groups")
     return (_logistic if trials[0].logistic else _heads)(trials, data_dir)
 

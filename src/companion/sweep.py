@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -70,12 +70,9 @@ def run_trial(trial: Trial, store: Store, *, data_dir: Path | None = None, on_st
 
 def groups(trials: Sequence[Trial]) -> list[Group]:
     """The trials in lists to be run together: probes that share their passes over the texts; others alone."""
-    from companion.probe import group_key
-
-    together: dict[object, list[Trial]] = {}
+    together: dict[Trial, list[Trial]] = {}
     for trial in trials:
-        key = trial.id if trial.probe_layer is None else group_key(trial)
-        together.setdefault(key, []).append(trial)
+        together.setdefault(trial.group, []).append(trial)
     return list(together.values())
 
 
@@ -220,7 +217,9 @@ class _Queue:
 
     def __init__(self, waiting: Sequence[Group], store: Store) -> None:
         self._waiting, self._store = deque(waiting), store
-        self._claimed: dict[Trial, Trial] = {}  # the first trial of a group handed out → the trial claimed for it
+        # How many groups handed out stand behind each claim. It is on what all trials of a group have in common, so
+        # that a sweep that finds some of them stored, or tries one again, asks for the same claim.
+        self._running: Counter[Trial] = Counter()
         self.ran, self.by_others = 0, 0
         self.failures: list[str] = []
 
@@ -243,15 +242,15 @@ class _Queue:
         """The next group that is not stored, claimed; None if other sweeps are running all that wait."""
         for _ in range(len(self._waiting)):
             group = self._waiting.popleft()
-            if not self._claims.take(group[0]):
+            if not self._claims.take(group[0].group):
                 self._waiting.append(group)
                 continue
+            self._running[group[0].group] += 1
             missing = [trial for trial in group if self._store.get(trial) is None]  # only now nobody else adds any
             self.by_others += len(group) - len(missing)
             if missing:
-                self._claimed[missing[0]] = group[0]
                 return missing
-            self._claims.release(group[0])
+            self._release(group)
         return None
 
     def store(self, result: Result) -> None:
@@ -268,4 +267,10 @@ class _Queue:
                     self._waiting.append([trial])
                 else:
                     self.failures.append(cause)
-        self._claims.release(self._claimed.pop(group[0]))
+        self._release(group)
+
+    def _release(self, group: Group) -> None:
+        claimed = group[0].group
+        self._running[claimed] -= 1
+        if not self._running[claimed]:  # the system knows one claim of this process, however often it was taken
+            self._claims.release(claimed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from companion.errors import InvalidValue
@@ -122,6 +122,11 @@ class Trial:
     def logistic(self) -> bool:
         """Whether this is a probe without gradient steps."""
         return self.probe_layer is not None and protocol(self.protocol).probe == "logistic"
+
+    @property
+    def group(self) -> Trial:
+        """Equal for trials to be run together: probes that differ in layer, pooling or labels alone."""
+        return self if self.probe_layer is None else replace(self, probe_layer=0, pooling="first", control=False)
 
     @property
     def id(self) -> str:

@@ -113,6 +113,22 @@ def test_sweeps_side_by_side_share_the_trials_and_run_none_twice(count, start, t
         assert {r.trial for r in Store(tmp_path / "store")} == set(trials)
 
 
+@pytest.mark.slow
+def test_a_sweep_that_starts_amid_a_group_of_probes_runs_none_of_them_twice(start, tmp_path, plan_trial):
+    """What it finds stored of the group must not lead it to another claim than that of the sweep at work."""
+    kinds = [(k, p, c) for k in range(5) for p in ("first", "mean") for c in (False, True)]
+    trials = [plan_trial(seed=s, probe_layer=k, pooling=p, control=c) for s in range(4) for k, p, c in kinds]
+    together = [start(trials)]
+    for count in (2, len(kinds) + 2):
+        while together[0].is_alive() and len(stored(tmp_path / "store")) < count:
+            time.sleep(0.002)
+        together.append(start(trials))
+    for process in together:
+        process.join(timeout=300)
+    assert [process.exitcode for process in together] == [0] * 3
+    assert sorted((tmp_path / "executions").read_text().split()) == sorted(t.id for t in trials)
+
+
 # --- disks ----------------------------------------------------------------------------------------------------------
 
 
