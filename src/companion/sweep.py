@@ -19,7 +19,7 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as notebook_tqdm
 
 from companion.errors import CompanionError, Interrupted, InvalidValue, TrialFailed, UnknownName
-from companion.executors import Group, local, named, processes, set_threads
+from companion.executors import Group, News, local, named, processes, set_threads
 from companion.store import Claims, Result, Store
 from companion.trial import Trial
 
@@ -128,19 +128,12 @@ def run(
     events = _executor(executor)(queue, functools.partial(work, data_dir=data_dir), workers, limit)
     with _bar(len(unique), len(unique) - len(wanted), progress) as bar, terminable(), queue:
         try:
-            for news in events if queue else ():
-                for result in news.results:
-                    queue.store(result)
-                if news.ended:
-                    queue.done(news.group, news.cause)
-                bar.update(len(unique) - len(wanted) + queue.finished - bar.n)
+            _work_off(queue, events, bar)
         except KeyboardInterrupt:
             done = sum(store.get(trial) is not None for trial in unique)
             raise Interrupted(
                 f"stopped with {done} of {len(unique)} trials stored", "run the same command again to go on"
             ) from None
-        finally:
-            events.close()
     report = Report(
         ran=queue.ran,
         reused=len(unique) - len(missing) + queue.by_others,
@@ -151,6 +144,20 @@ def run(
     )
     _warn(report, len(unique))
     return report
+
+
+def _work_off(queue: _Queue, events: Iterator[News], bar: tqdm) -> None:
+    """Keep what comes of the queue's groups until none waits; afterwards, whatever ended it, no worker is left."""
+    before = bar.n
+    try:
+        for news in events if queue else ():
+            for result in news.results:
+                queue.store(result)
+            if news.ended:
+                queue.done(news.group, news.cause)
+            bar.update(before + queue.finished - bar.n)
+    finally:
+        events.close()
 
 
 def hours_allowed() -> float:
