@@ -452,6 +452,23 @@ def asked(monkeypatch) -> list[list]:
     return groups
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("protocol", ["described", "released", PLAIN_HEAD])
+def test_on_a_gpu_networks_and_heads_run_there_and_say_nearly_the_same(
+    protocol, lively, plan_trial, tiny_glue, monkeypatch
+):
+    trials = [plan_trial(model=lively, probe_layer=k, protocol=protocol) for k in range(DEPTH + 1)]
+    torch.cuda.reset_peak_memory_stats()
+    probe._dev_features.cache_clear()
+    there = run(trials, tiny_glue)
+    assert torch.cuda.max_memory_allocated() > 0
+    assert next(models.load(lively).network.parameters()).device.type == "cpu"  # the loaded one stays
+    probe._dev_features.cache_clear()
+    monkeypatch.setattr(probe, "device", lambda: torch.device("cpu"))
+    for one, other in zip(there, run(trials, tiny_glue), strict=True):
+        assert one["loss_curve"] == pytest.approx(other["loss_curve"], abs=1e-2)
+
+
 def ending_after(outcomes: int, error: BaseException):
     """A ``probe`` that raises after so many outcomes."""
     real = probe.probe

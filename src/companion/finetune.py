@@ -105,8 +105,7 @@ def finetune(
     data, base, train, dev = prepare(trial, data_dir, pool)
     network, (train, dev) = copy_with_used_embeddings(base.network, base.tokenizer.pad_token_id, train, dev)
     intervene(network, trial, base.sigma)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    classifier = Classifier(network, stream(trial.seed, "head"), base.sigma).to(device)
+    classifier = Classifier(network, stream(trial.seed, "head"), base.sigma).to(device())
     pad = base.tokenizer.pad_token_id
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(trial.seed, "dropout"))
@@ -114,6 +113,11 @@ def finetune(
     predictions = predict(classifier, dev, pad)
     seconds = time.perf_counter() - started
     return outcome(data.task, dev.labels, predictions, losses, trial.batch_size * len(losses), seconds)
+
+
+def device() -> torch.device:
+    """Where networks run: on a GPU if torch sees one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def prepare(

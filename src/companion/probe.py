@@ -2,6 +2,7 @@
 
 ``described``: a logistic regression on standardized hidden states, its regularization chosen on a fifth of the training
 subset. ``released``: what the paper's scripts do, field by field of the protocol (:mod:`companion.protocols`).
+Networks and the scripts' heads run on a GPU if there is one; a logistic regression is fitted on the CPU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from companion.finetune import (
     Texts,
     by_length,
     collate,
+    device,
     outcome,
     prepare,
     tokenize,
@@ -83,14 +85,16 @@ def features(base: models.Encoder, texts: Texts) -> np.ndarray:
 
     Raises :class:`InvalidValue` where a model gives numbers that are not finite.
     """
-    network = base.network.eval()
+    where, network = device(), base.network.eval()
+    if where.type != "cpu":
+        network = copy.deepcopy(network).to(where)  # the loaded one is shared, and stays where it is
     depth, width = len(base.layers), network.config.hidden_size
     found = np.empty((len(POOLINGS), depth + 1, len(texts), width), dtype=np.float32)
     for rows in by_length(texts.lengths, EVALUATION_TOKENS):
-        batch, _ = collate(texts, rows, base.tokenizer.pad_token_id, torch.device("cpu"))
+        batch, _ = collate(texts, rows, base.tokenizer.pad_token_id, where)
         for layer, hidden in enumerate(encoders.hidden_states(network, batch)):
             for which, pooling in enumerate(POOLINGS):
-                found[which, layer, rows] = encoders.pool(hidden, batch, pooling).numpy()
+                found[which, layer, rows] = encoders.pool(hidden, batch, pooling).cpu().numpy()
     if not np.isfinite(found).all():
         raise InvalidValue("the model's hidden states are not all finite numbers", "use weights without NaN in them")
     return found
@@ -154,15 +158,15 @@ def _heads(trials: Sequence[Trial], data_dir: Path | None) -> Iterator[Outcome]:
     data, base, train, dev = prepare(first, data_dir)
     if any(trial.control for trial in trials):
         raise InvalidValue(f"protocol {first.protocol!r} has no control task", "leave out the control")
-    network, pad = copy.deepcopy(base.network), base.tokenizer.pad_token_id
+    network, pad = copy.deepcopy(base.network).to(device()), base.tokenizer.pad_token_id
     layers = [trial.probe_layer for trial in trials]
-    heads = [Classifier(network, stream(first.seed, "head"), base.sigma) for _ in layers]
+    heads = [Classifier(network, stream(first.seed, "head"), base.sigma).to(device()) for _ in layers]
     losses = _train_heads(network, heads, layers, train, first, pad, chosen)
     shared = (time.perf_counter() - started) / len(trials)
     network.eval()
     for trial, head, course in zip(trials, heads, losses, strict=True):
         started = time.perf_counter()
-        scored = _reloaded(base, trial) if chosen.probe_reload else network
+        scored = _reloaded(base, trial).to(device()) if chosen.probe_reload else network
         depth = len(base.layers) if chosen.probe_reload else trial.probe_layer
         predictions = _predict(scored, head, dev, depth, pad)
         seconds = shared + time.perf_counter() - started
@@ -191,7 +195,7 @@ def _train_heads(
         torch.manual_seed(stream_seed(trial.seed, "dropout"))
         for _ in range(trial.epochs):
             for rows in torch.randperm(len(train), generator=order).split(trial.batch_size):
-                batch, labels = collate(train, rows.numpy(), pad, torch.device("cpu"))
+                batch, labels = collate(train, rows.numpy(), pad, heads[0].head.weight.device)
                 with torch.no_grad():
                     pooled = _pooled_after(network, batch, layers)
                 kept = heads[0].dropout(torch.ones_like(pooled[0]))  # one mask, whichever heads train together
@@ -232,7 +236,7 @@ def _reloaded(base: models.Encoder, trial: Trial) -> nn.Module:
 def _predict(network: nn.Module, head: Classifier, texts: Texts, depth: int, pad: int) -> np.ndarray:
     predictions = np.zeros(len(texts), dtype=np.int64)
     for rows in by_length(texts.lengths, EVALUATION_TOKENS):
-        batch, _ = collate(texts, rows, pad, torch.device("cpu"))
+        batch, _ = collate(texts, rows, pad, head.head.weight.device)
         (pooled,) = _pooled_after(network, batch, [depth])
-        predictions[rows] = head.head(pooled).argmax(-1).numpy()
+        predictions[rows] = head.head(pooled).argmax(-1).cpu().numpy()
     return predictions
