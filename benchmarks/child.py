@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from companion.provenance import peak_resident_mb
 from companion.speed import OURS, RELEASED, TRAINER
 
 Job = Callable[[dict[str, Any], str, Path | None], dict[str, Any]]
@@ -36,9 +37,9 @@ def main(text: str) -> None:
     set_threads(job["threads"])
     data_dir = Path(job["data_dir"]) if job["data_dir"] else None
     with contextlib.redirect_stdout(sys.stderr):
-        imports = _peak_mb()
+        imports = peak_resident_mb()
         found = JOBS[job["job"]](job["arguments"], job["variant"], data_dir)
-    print(json.dumps({**found, "imports_mb": imports, "peak_mb": _peak_mb()}))
+    print(json.dumps({**found, "imports_mb": round(imports, 1), "peak_mb": round(peak_resident_mb(), 1)}))
 
 
 def _import_everything(variant: str) -> None:
@@ -56,12 +57,6 @@ def _import_everything(variant: str) -> None:
         from benchmarks import with_trainer  # noqa: F401
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-
-
-def _peak_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def cpu_seconds() -> float:

@@ -16,7 +16,7 @@ from sklearn.metrics import matthews_corrcoef
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from companion import finetune, models, tasks
+from companion import finetune, models, provenance, tasks
 from companion.errors import InvalidValue
 from companion.finetune import Classifier, Texts
 from companion.seeds import stream
@@ -393,6 +393,25 @@ def test_outcome_of_a_trial_is_plausible(plan_trial, tiny_glue):
     assert outcome.seconds > 0
     assert outcome.examples_per_second > 0
     assert outcome.peak_memory_mb > 50
+
+
+@pytest.mark.parametrize("change", [{}, {"probe_layer": 2, "protocol": "released"}], ids=["fine-tuning", "probe"])
+def test_examples_per_second_count_the_examples_of_a_smaller_last_batch(change, plan_trial, tiny_glue):
+    from companion import probe
+
+    trial = plan_trial(train_size=9, batch_size=8, epochs=2, **change)
+    run = probe.probe([trial], data_dir=tiny_glue) if change else [finetune.finetune(trial, data_dir=tiny_glue)]
+    (outcome,) = run
+    assert outcome.steps == 4
+    assert outcome.examples_per_second * outcome.seconds == pytest.approx(2 * 9, rel=0.1)
+    assert [finetune.examples_in(steps, trial) for steps in range(5)] == [0, 8, 9, 17, 18]
+
+
+def test_peak_memory_is_in_megabytes_on_every_system(monkeypatch):
+    here = provenance.peak_resident_mb()
+    assert 50 < here < 50_000
+    monkeypatch.setattr("sys.platform", "darwin")  # which counts in bytes
+    assert provenance.peak_resident_mb() == pytest.approx(here / 1024, rel=0.1)
 
 
 def test_a_trial_of_other_weights_or_data_is_not_run(plan_trial, tiny_glue):

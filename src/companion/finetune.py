@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from companion import interventions, models, tasks
 from companion.encoders import Batch, pooled
 from companion.errors import InvalidValue
 from companion.protocols import protocol
+from companion.provenance import peak_resident_mb
 from companion.seeds import stream, stream_seed
 from companion.trial import Trial
 
@@ -112,7 +112,7 @@ def finetune(
         losses = train_epochs(classifier, train, trial, pad, on_step)
     predictions = predict(classifier, dev, pad)
     seconds = time.perf_counter() - started
-    return outcome(data.task, dev.labels, predictions, losses, trial.batch_size * len(losses), seconds)
+    return outcome(data.task, dev.labels, predictions, losses, examples_in(len(losses), trial), seconds)
 
 
 def device() -> torch.device:
@@ -156,6 +156,12 @@ def outcome(
         peak_memory_mb=round(_peak_memory_mb(), 1),
         regularization=regularization,
     )
+
+
+def examples_in(steps: int, trial: Trial) -> int:
+    """How many examples the first ``steps`` batches hold; the last batch of an epoch may be a smaller one."""
+    epochs, more = divmod(steps, math.ceil(trial.train_size / trial.batch_size))
+    return epochs * trial.train_size + more * trial.batch_size
 
 
 def _check_contents(trial: Trial, data: tasks.TaskData, base: models.Encoder) -> None:
@@ -305,6 +311,4 @@ def _summary(losses: Sequence[float]) -> tuple[float | None, ...]:
 
 def _peak_memory_mb() -> float:
     """Peak memory of this process so far in MB: on a GPU what torch allocated, else the resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else peak_resident_mb()

@@ -33,6 +33,7 @@ from companion.finetune import (
     by_length,
     collate,
     device,
+    examples_in,
     outcome,
     prepare,
     tokenize,
@@ -170,7 +171,7 @@ def _heads(trials: Sequence[Trial], data_dir: Path | None) -> Iterator[Outcome]:
         depth = len(base.layers) if chosen.probe_reload else trial.probe_layer
         predictions = _predict(scored, head, dev, depth, pad)
         seconds = shared + time.perf_counter() - started
-        yield outcome(data.task, dev.labels, predictions, course, first.batch_size * len(course), seconds)
+        yield outcome(data.task, dev.labels, predictions, course, examples_in(len(course), trial), seconds)
 
 
 def _train_heads(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
+import resource
 import subprocess
+import sys
 from datetime import UTC, datetime
 
 from companion.paths import ROOT
@@ -49,6 +51,12 @@ def device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def peak_resident_mb() -> float:
+    """Largest resident memory of this process so far in MB (the system counts in bytes on macOS, else in KiB)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def collect() -> dict[str, object]:
