@@ -258,6 +258,11 @@ def test_generated_tuning_pool_is_another_draw():
     assert len(overlap) < 0.2 * len(tuning.dev)  # short sentences recur
 
 
+def test_a_task_too_small_to_tune_on_is_named(tiny_glue):
+    with pytest.raises(DataUnavailable, match="'cola' has too few .* of its 48, 0 are .*; tune on a larger"):
+        tasks.load("cola", tiny_glue, tasks.TUNING)
+
+
 @needs_glue
 def test_glue_tuning_pool_shares_no_row_with_published_small_trials():
     whole, tuning = tasks.load("cola", REAL_GLUE), tasks.load("cola", REAL_GLUE, tasks.TUNING)

@@ -26,6 +26,7 @@ GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
 FINGERPRINT_ROWS = 10_000  # hashed at once: a whole column of texts as Python objects takes much memory
 PUBLISHED, TUNING = "published", "tuning"  # pools of examples; see load()
+HELD_OUT = 1000  # rows of the tuning pool that are scored on
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> Task
 
     Pocket tasks are generated. GLUE tasks are read from ``data_dir``
     (``<data_dir>/<task>/<split>-00000-of-00001.parquet``), else fetched from the hub. The pool ``tuning`` is for
-    choosing hyperparameters: other examples than the published trials see, and no example of the dev split.
+    choosing hyperparameters: of a pocket task another draw, of a GLUE task no row of the dev split and none that a
+    published trial of 500 examples trains on. Published trials of more examples share rows with it.
     """
     datasets.disable_progress_bars()
     wanted = task(name)
@@ -90,20 +92,26 @@ def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> Task
     else:
         train, dev = _from_hub(wanted)
     if pool == TUNING and not wanted.generated:
-        train, dev = _tuning_split(train)
+        train, dev = _tuning_split(name, train)
     for split, dataset in (("train", train), ("validation", dev)):
         _check(wanted, split, dataset)
     return TaskData(wanted, train, dev, _fingerprint(wanted, train, dev))
 
 
-def _tuning_split(train: Dataset) -> tuple[Dataset, Dataset]:
+def _tuning_split(name: str, train: Dataset) -> tuple[Dataset, Dataset]:
     """Training rows that no published 500-example trial draws (seeds 0-9), 1,000 of them held out to score on."""
     import torch
 
     orders = [torch.randperm(len(train), generator=stream(seed, "subset")).numpy() for seed in range(10)]
     free = np.setdiff1d(np.arange(len(train)), np.concatenate([order[:500] for order in orders]))
+    if len(free) <= HELD_OUT:
+        raise DataUnavailable(
+            f"{name!r} has too few training examples to tune on: of its {len(train):,}, {len(free):,} are in no "
+            f"published trial of 500, and {HELD_OUT:,} are held out to score on",
+            "tune on a larger task",
+        )
     rows = free[torch.randperm(len(free), generator=stream(0, "tuning")).numpy()]
-    return train.select(rows[1000:]), train.select(rows[:1000])
+    return train.select(rows[HELD_OUT:]), train.select(rows[:HELD_OUT])
 
 
 def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
