@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -561,6 +562,27 @@ def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, capsys):
     assert any(line.startswith("MISS  store: ") and "cannot be written" in line for line in lines)
     assert any(line.startswith("ok    pocket tasks: data ") for line in lines)
     assert any(line.startswith("-     GLUE data: no local folder given; set --data-dir") for line in lines)
+
+
+def test_cores_are_those_that_may_be_used(tiny_bert, monkeypatch, capsys):
+    """As in a container or a batch job, which may use fewer than the machine has."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 6, 7}, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    main(["doctor"])
+    assert "ok    device: CPU, 3 cores\n" in capsys.readouterr().out
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers, **_):
+            asked.append(workers)
+            super().__init__(1)
+
+    monkeypatch.setattr(tuning, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(tuning, "base_trials", lambda *_: [])
+    tuning.scores(experiments.Settings(tiny_bert, ["cola"], [16], [0], 1e-3, 8, 1, 64), [1e-3], progress=False)
+    monkeypatch.setattr(notebooks, "ThreadPoolExecutor", Pool)
+    notebooks.execute_all({}, Path("nowhere"))
+    assert asked == [3, 3]
 
 
 def test_doctor_reads_the_data_folder(tiny_glue, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from companion import models, profiles, table, tasks
 from companion.errors import CompanionError
+from companion.executors import cores
 from companion.store import open_store
 
 
@@ -29,7 +29,7 @@ def checks(store: Path | str | None, data_dir: Path | None) -> Iterator[Check]:
     import torch
 
     yield Check("python", True, f"{platform.python_version()}, torch {torch.__version__}", True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {cores()} cores"
     yield Check("device", True, device, True)
     yield _attempt("PocketBERT", lambda: f"weights {models.weights_of('pocket-bert')}", needed=True)
     yield _attempt("MiniLM", _minilm, needed=False)

@@ -17,6 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from companion import errors
 from companion.errors import NotebookFailed, UnknownName
+from companion.executors import cores
 from companion.paths import NOTEBOOKS
 
 _KERNELS_SEE = {"COMPANION_PROGRESS": "text", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -65,7 +66,7 @@ def execute_all(wanted: Mapping[str, Mapping[str, Any]], folder: Path, **environ
     for name, given in wanted.items():
         check_parameters(name, given)
     # around all of them, as a variable put back by one would be missing for the kernel that starts next
-    with _environment(**_KERNELS_SEE, **environment), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _environment(**_KERNELS_SEE, **environment), ThreadPoolExecutor(cores()) as pool:
         started = [pool.submit(_execute, name, given, folder / f"{name}.ipynb") for name, given in wanted.items()]
         try:
             return [page.result() for page in started]

@@ -1,8 +1,9 @@
-"""Choose a profile's learning rate on seeds and data that its published trials never use.
+"""Choose a profile's learning rate on seeds that no published trial uses, and on data kept for it.
 
-Every candidate fine-tunes the intact model on the tuning pool (:func:`companion.tasks.load`) with seeds from 1000 up;
-the rate with the best mean score over tasks wins. Whole-model fine-tuning decides alone: a rate picked to suit
-reinitialized models would favor one side of the comparison the book is about.
+That data is no part of any dev split, nor of what published trials of 500 GLUE examples train on; trials of more
+examples share rows with it. Every candidate fine-tunes the intact model on it (:func:`companion.tasks.load`, pool
+``tuning``) with seeds from 1000 up; the rate with the best mean score over tasks wins. Whole-model fine-tuning decides
+alone: a rate picked to suit reinitialized models would favor one side of the comparison the book is about.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from tqdm import tqdm
 
 from companion import tasks
 from companion.errors import InvalidValue, WorkersLost
+from companion.executors import cores, set_threads
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
-from companion.sweep import set_threads
 from companion.trial import Trial
 
 SEEDS = (1000, 1001)
@@ -47,7 +48,7 @@ def scores(
     ]
     row = functools.partial(_row, folder=settings.folder)
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=set_threads) as pool:
+        with ProcessPoolExecutor(workers or cores(), mp_context=get_context("spawn"), initializer=set_threads) as pool:
             return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
     except BrokenProcessPool as error:
         remedy = "free some memory or use fewer --workers and run again"
