@@ -133,6 +133,22 @@ def test_a_failing_notebook_leaves_no_site(small_project, monkeypatch):
     assert not (folder / "html").exists()
 
 
+def test_a_book_that_cannot_be_written_ends_in_a_sentence(small_project, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BookBuildFailed, match="the book cannot be written to .*file .*; free some space, or move away"):
+        book.build({}, tmp_path / "file")
+    folder = small_project[1]
+
+    def all_but_the_last(source, site):
+        site.mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(book, "_run_jupyter_book", all_but_the_last)
+    with pytest.raises(BookBuildFailed, match="No space left on device"):
+        book.build({}, folder)
+    assert not (folder / "html").exists()
+
+
 def test_longer_trainings_are_not_counted_with_the_usual_ones(monkeypatch):
     usual = [result_of(some_trial(seed=seed), diverged=seed == 0) for seed in range(3)]
     longer = [result_of(some_trial(seed=seed, epochs=9), 0.75, diverged=True) for seed in range(3)]

@@ -167,6 +167,22 @@ def test_a_notebook_that_stops_with_a_bug_is_named(folder_of_notebooks, tmp_path
     assert notebooks.execute("broken", {"x": 2}, tmp_path / "out" / "page.ipynb").is_file()
 
 
+def test_a_page_that_cannot_be_written_ends_in_a_sentence(folder_of_notebooks, tmp_path, monkeypatch):
+    folder_of_notebooks("good", "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotebookFailed, match="'good' cannot be run and kept as .*page.ipynb .*; free some space"):
+        notebooks.execute("good", {}, tmp_path / "file" / "page.ipynb")
+
+    def full(source, target, *_, **__):
+        target.write_text("{")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", full)
+    with pytest.raises(NotebookFailed, match="No space left on device.; free some space, or move away what is in its"):
+        notebooks.execute("good", {}, tmp_path / "out" / "page.ipynb")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_notebooks_beside_each_other_see_their_environment_and_leave_ours(folder_of_notebooks, tmp_path, capsys):
     for name in "abc":
         folder_of_notebooks(name, "import os; print(os.environ['COMPANION_TEST'], os.environ['COMPANION_PROGRESS'], x)")

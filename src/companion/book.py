@@ -39,6 +39,17 @@ def build(wanted: Mapping[str, Mapping[str, Any]], folder: Path = BUILD, reposit
     left behind by a failed build, not even an older one: what is there is whole, and made from today's stored results.
     """
     links = links_to(repository) if repository else {}
+    try:
+        return _build(wanted, folder, links)
+    except OSError as error:
+        shutil.rmtree(folder / "html", ignore_errors=True)
+        raise BookBuildFailed(
+            f"the book cannot be written to {folder} ({error.strerror or error})",
+            "free some space, or move away what is in its place",
+        ) from error
+
+
+def _build(wanted: Mapping[str, Mapping[str, Any]], folder: Path, links: Mapping[str, Any]) -> Path:
     site, source = folder / "html", folder / "src"
     for old in (site, source):
         shutil.rmtree(old, ignore_errors=True)

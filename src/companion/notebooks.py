@@ -50,7 +50,7 @@ def execute(name: str, given: Mapping[str, Any], out: Path, **environment: str) 
 
     ``environment`` holds further variables for its kernel.
     Raises :class:`UnknownName` for a parameter the notebook does not have, :class:`NotebookFailed` with the last line
-    of the notebook's error otherwise; ``out`` is then left as it was.
+    of the notebook's error, or because the page cannot be written; ``out`` is then left as it was.
     """
     check_parameters(name, given)
     with _environment(**_KERNELS_SEE, **environment):
@@ -76,9 +76,9 @@ def execute_all(wanted: Mapping[str, Mapping[str, Any]], folder: Path, **environ
 
 
 def _execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
-    out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(
             path(name),
             unfinished,
@@ -89,15 +89,21 @@ def _execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
             # A kernel's own log (how it is connected, how it was stopped) says nothing about the run.
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
+        unfinished.replace(out)
     except PapermillExecutionError as error:
-        unfinished.unlink(missing_ok=True)
         raise _failure(name, error) from error
+    except OSError as error:
+        raise NotebookFailed(
+            f"notebook {name!r} cannot be run and kept as {out} ({error.strerror or error})",
+            "free some space, or move away what is in its place",
+        ) from error
     except BaseException:
         # the cell's task is abandoned, and at exit would print a traceback after our sentence
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        unfinished.unlink(missing_ok=True)
         raise
-    unfinished.replace(out)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
     return out
 
 
