@@ -161,7 +161,9 @@ def test_drawing_leaves_the_global_generator_alone():
 def test_a_layer_that_does_not_exist_is_an_error_and_nothing_changes(which):
     network = fresh_bert()
     before = snapshot(network)
-    with pytest.raises(InvalidValue, match="does not exist in a model of 4 layers; choose layers from 0 to 3"):
+    with pytest.raises(
+        InvalidValue, match="does not exist in the model, which has 4 layers; choose layers from 0 to 3"
+    ):
         redraw(network, which)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
@@ -200,7 +202,7 @@ def test_permutation_moves_weights_and_nothing_else():
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [0, 0, 1, 2], [1, 2, 3, 4], []])
 def test_what_is_no_permutation_is_an_error(order):
-    with pytest.raises(InvalidValue, match="is not a permutation of 4 layers"):
+    with pytest.raises(InvalidValue, match="does not order the 4 layers of the model; name each"):
         interventions.permute(nn.ModuleList(nn.Identity() for _ in range(LAYERS)), order)
 
 

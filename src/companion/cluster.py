@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from companion.errors import CompanionError, InvalidValue, WorkersLost
+from companion.errors import CompanionError, InvalidValue, WorkersLost, first_line
 from companion.executors import POLL, Group, News, Queue, Work, duration, named, set_threads
 from companion.store import Result
 
@@ -90,7 +90,7 @@ def _outcome(ray: Any, reference: Any, group: Group, *, late: bool, limit: float
     except ray.exceptions.RayError as lost:
         if late and isinstance(lost, ray.exceptions.WorkerCrashedError):
             return News(group, cause=f"it took longer than the time limit of {duration(limit)}")
-        return News(group, cause=f"its worker or node was lost ({type(lost).__name__}: {_first_line(lost)})")
+        return News(group, cause=f"its worker or node was lost ({type(lost).__name__}: {first_line(lost)})")
     if error is not None:
         raise error
     return News(group, results, cause=cause)
@@ -121,14 +121,10 @@ def _session() -> Iterator[Any]:
             signal.signal(signal.SIGTERM, before)  # Ray's own handler would hide how far the sweep came
     except Exception as error:  # Ray raises many unrelated classes here
         raise WorkersLost(
-            f"no Ray cluster could be reached or started ({_first_line(error)})",
+            f"no Ray cluster could be reached or started ({first_line(error)})",
             "check RAY_ADDRESS and the cluster's token, or unset RAY_ADDRESS to use this machine",
         ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -28,6 +28,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, cut where it is long; its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
 class UnknownName(CompanionError):
     """A model, task, experiment, profile, parameter or protocol that does not exist."""
 

@@ -16,23 +16,7 @@ from torch import nn
 from companion.errors import InvalidValue, UnknownArchitecture
 from companion.protocols import Protocol
 from companion.seeds import stream
-
-
-def check_layers(reinitialized: Sequence[int], layers: int) -> None:
-    """Stop with :class:`InvalidValue` unless all indices lie in 0…layers-1."""
-    if outside := [i for i in reinitialized if not 0 <= i < layers]:
-        raise InvalidValue(
-            f"layer {outside[0]} does not exist in a model of {layers} layers", f"choose layers from 0 to {layers - 1}"
-        )
-
-
-def check_permutation(permutation: Sequence[int], layers: int) -> None:
-    """Stop with :class:`InvalidValue` unless ``permutation`` orders all of the layers."""
-    if sorted(permutation) != list(range(layers)):
-        raise InvalidValue(
-            f"{list(permutation)} is not a permutation of {layers} layers",
-            f"name each layer from 0 to {layers - 1} exactly once",
-        )
+from companion.trial import check_layers, check_permutation
 
 
 @torch.no_grad()
@@ -52,7 +36,7 @@ def reinitialize(
     its new weights do not depend on which other layers are redrawn. Raises :class:`UnknownArchitecture` for a layer
     with weights that are neither of a linear map nor of LayerNorm.
     """
-    check_layers(list(which), len(layers))
+    check_layers(which, len(layers))
     in_sequence = stream(seed, "reinitialize")
     for index in sorted(which):
         generator = in_sequence if protocol.draws == "in-sequence" else stream(seed, f"reinitialize/{index}")

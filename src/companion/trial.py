@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
@@ -94,16 +95,9 @@ class Trial:
         return frozenset(name for name, applied in applies.items() if applied)
 
     def _check_layers(self) -> None:
-        if outside := [i for i in self.reinitialized if not 0 <= i < self.layers]:
-            raise InvalidValue(
-                f"layer {outside[0]} does not exist in {self.model!r}, which has {self.layers} layers",
-                f"choose layers from 0 to {self.layers - 1}",
-            )
-        if self.permutation and sorted(self.permutation) != list(range(self.layers)):
-            raise InvalidValue(
-                f"permutation {list(self.permutation)} does not order the {self.layers} layers of {self.model!r}",
-                f"name each layer from 0 to {self.layers - 1} exactly once",
-            )
+        check_layers(self.reinitialized, self.layers, repr(self.model))
+        if self.permutation:
+            check_permutation(self.permutation, self.layers, repr(self.model))
         if self.probe_layer is None:
             return
         if type(self.probe_layer) is not int or not 0 <= self.probe_layer <= self.layers:
@@ -177,6 +171,24 @@ class Trial:
             return cls(**{**values, **lists})
         except TypeError as error:
             raise InvalidValue(f"a trial cannot be built ({error})", "give every required field") from error
+
+
+def check_layers(reinitialized: Iterable[int], layers: int, model: str = "the model") -> None:
+    """Stop with :class:`InvalidValue` unless all indices lie in 0…layers-1."""
+    if outside := [i for i in reinitialized if not 0 <= i < layers]:
+        raise InvalidValue(
+            f"layer {outside[0]} does not exist in {model}, which has {layers} layers",
+            f"choose layers from 0 to {layers - 1}",
+        )
+
+
+def check_permutation(permutation: Iterable[int], layers: int, model: str = "the model") -> None:
+    """Stop with :class:`InvalidValue` unless ``permutation`` orders all of the layers."""
+    if sorted(permutation) != list(range(layers)):
+        raise InvalidValue(
+            f"permutation {list(permutation)} does not order the {layers} layers of {model}",
+            f"name each layer from 0 to {layers - 1} exactly once",
+        )
 
 
 def _whole(value: object, least: int) -> bool:
