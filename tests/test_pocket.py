@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from conftest import ROOT, needs_pocket
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from companion import finetune, models, table, tasks
+from companion.cli import main
+from companion.errors import InvalidValue, ModelUnavailable
+from companion.paths import BUILD
 from companion.pocket import corpus, generate, lexicon, pretrain
 from companion.trial import Trial
 
@@ -275,6 +279,48 @@ def test_pretraining_interrupted_and_continued_gives_the_same_weights(tmp_path, 
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
     assert (one / "training_log.csv").read_text() == (other / "training_log.csv").read_text()
     assert models.load(str(one)).network.config.num_hidden_layers == 2
+
+
+def test_pretraining_keeps_out_of_the_pinned_weights(monkeypatch, capsys):
+    wanted = []
+    monkeypatch.setattr(pretrain, "pretrain", wanted.append)
+    assert main(["pretrain-pocket"]) == 0
+    assert wanted == [BUILD / "pocket-bert"]
+    assert str(BUILD / "pocket-bert") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("s3://bucket/pocket", "is an address and not a folder; give a folder, or mount it as one"),
+        ("/dev/null/pocket", "cannot be written (Not a directory); free some space or choose another"),
+        ("file", "cannot be written (Not a directory); free some space or choose another"),
+    ],
+)
+def test_pretraining_where_nothing_can_be_written_ends_in_a_sentence(out, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main(["pretrain-pocket", "--out", out]) == 1
+    assert capsys.readouterr().err == f"companion: output folder {out!r} {said}.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 1000, safetensors.torch.save({"x": torch.zeros(1)})])
+def test_a_damaged_checkpoint_ends_in_a_sentence(content, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.safetensors").write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="state.safetensors cannot be continued .*; delete it to start anew"):
+        pretrain.pretrain(tmp_path, progress=False)
+
+
+def test_a_disk_that_fills_up_ends_pretraining_with_a_sentence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise safetensors.SafetensorError("Error while serializing: No space left on device")
+
+    monkeypatch.setattr(pretrain, "HELD_OUT", 16)
+    monkeypatch.setattr(pretrain, "save_file", full)
+    with pytest.raises(InvalidValue, match="cannot be written .*No space left on device.; free some space"):
+        pretrain.pretrain(tmp_path, pretrain.Recipe(stages=((1, 1),), **SMALL), progress=False)
 
 
 # --- the shipped model ----------------------------------------------------------------------------------------------

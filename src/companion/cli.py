@@ -19,7 +19,7 @@ from pathlib import Path
 
 from companion import __version__
 from companion.errors import CompanionError, Interrupted, InvalidValue, one_line
-from companion.paths import BUILD, MODELS, RESULTS, data_folder, store_place
+from companion.paths import BUILD, RESULTS, data_folder, store_place
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -564,13 +564,13 @@ def tune(arguments: argparse.Namespace) -> None:
 
 def _add_pretrain(commands) -> None:
     parser = _command(commands, "pretrain-pocket", pretrain, "pretrain PocketBERT again (resumable)")
-    parser.add_argument("--out", type=_folder, metavar="DIR", help="default: models/pocket-bert")
+    parser.add_argument("--out", type=_folder, metavar="DIR", help="default: _build/pocket-bert")
 
 
 def pretrain(arguments: argparse.Namespace) -> None:
     """Pretrain by the shipped recipe, continuing an interrupted run of the same recipe."""
     from companion.pocket.pretrain import pretrain
 
-    out = Path(arguments.out) if arguments.out else MODELS / "pocket-bert"
+    out = arguments.out or BUILD / "pocket-bert"  # not models/: a trial's weights are those pinned there
     pretrain(out)
     print(f"PocketBERT is in {out}")

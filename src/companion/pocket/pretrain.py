@@ -18,13 +18,15 @@ from pathlib import Path
 from random import Random
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import BertConfig, BertForPreTraining, PreTrainedTokenizerFast
 
+from companion.errors import InvalidValue, ModelUnavailable, first_line
+from companion.paths import usable
 from companion.pocket import corpus
 from companion.pocket.lexicon import vocabulary
 
@@ -182,10 +184,25 @@ def held_out(model: BertForPreTraining, recipe: Recipe) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(names, torch.stack(rows).mean(0), strict=True)}
 
 
-def pretrain(out: Path, recipe: Recipe = Recipe(), *, progress: bool = True) -> None:
-    """Train by ``recipe``, continuing from ``out/checkpoint`` if there is one, and write the model folder ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
-    model, optimizer, log = _resume(out / "checkpoint", recipe)
+def pretrain(out: str | Path, recipe: Recipe = Recipe(), *, progress: bool = True) -> None:
+    """Train by ``recipe``, continuing from ``out/checkpoint`` if there is one, and write the model folder ``out``.
+
+    Raises :class:`InvalidValue` for an address or a folder that cannot be written, :class:`ModelUnavailable` for a
+    damaged checkpoint.
+    """
+    folder = usable(out, "output folder")
+    try:
+        (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+        _pretrain(folder, recipe, progress)
+    except (OSError, SafetensorError) as error:  # safetensors' own is what it makes of a full disk
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InvalidValue(
+            f"output folder {str(out)!r} cannot be written ({reason})", "free some space or choose another"
+        ) from error
+
+
+def _pretrain(out: Path, recipe: Recipe, progress: bool) -> None:
+    model, optimizer, log = _resume(out / "checkpoint" / "state.safetensors", recipe)
     start = log[-1]["step"] if log else 0
     bar = tqdm(total=recipe.steps, initial=start, desc="pretraining PocketBERT", unit="step", disable=not progress)
     for step, batch in training_batches(recipe, start):
@@ -214,7 +231,6 @@ def _optimizer(model: BertForPreTraining, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _checkpoint(folder: Path, model, optimizer, recipe: Recipe, log: list[dict]) -> None:
-    folder.mkdir(exist_ok=True)
     tensors = {f"model/{k}": v.contiguous().clone() for k, v in model.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{i}/{k}": v.contiguous() for k, v in state.items()}
@@ -223,9 +239,19 @@ def _checkpoint(folder: Path, model, optimizer, recipe: Recipe, log: list[dict])
     os.replace(folder / "state.tmp", folder / "state.safetensors")
 
 
-def _resume(folder: Path, recipe: Recipe) -> tuple[BertForPreTraining, torch.optim.AdamW, list[dict]]:
+def _resume(path: Path, recipe: Recipe) -> tuple[BertForPreTraining, torch.optim.AdamW, list[dict]]:
+    """What :func:`_restore` says; :class:`ModelUnavailable` for a damaged checkpoint."""
+    try:
+        return _restore(path, recipe)
+    except Exception as error:  # safetensors, json and torch raise many unrelated classes at a file of any content
+        raise ModelUnavailable(
+            f"the checkpoint {path} cannot be continued ({first_line(error)})", "delete it to start anew"
+        ) from error
+
+
+def _restore(path: Path, recipe: Recipe) -> tuple[BertForPreTraining, torch.optim.AdamW, list[dict]]:
     """Model, optimizer and log of the checkpoint if there is one of this recipe, else fresh ones."""
-    path, log, tensors = folder / "state.safetensors", [], {}
+    log, tensors = [], {}
     if path.exists():
         with safe_open(path, "pt") as file:
             meta = file.metadata()
