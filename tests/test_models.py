@@ -114,9 +114,34 @@ def test_shared_layers_are_no_stack(tmp_path, plan_trial, tiny_glue):
 GPT = transformers.GPT2Config(vocab_size=WORDS, n_positions=64, n_embd=16, n_layer=3, n_head=2)
 
 
+def test_models_whose_first_token_does_not_see_the_others_are_no_encoders(tmp_path):
+    kinds = {"gpt": GPT, "decoder": bert_config(is_decoder=True)}
+    for name, config in kinds.items():
+        folder = save_model(tmp_path / name, config, tokenizer=tokenizer())
+        with pytest.raises(UnknownArchitecture, match=f"the first token of '.*{name}' does not see .*; use an encoder"):
+            models.load(folder)
+
+
+def test_models_of_other_inputs_than_a_text_are_no_encoders(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.ViTConfig(**sizes, image_size=32, patch_size=16)
+    folder = save_model(tmp_path / "vit", config, tokenizer=tokenizer())
+    with pytest.raises(UnknownArchitecture, match="a ViTModel does not read words alone .*; use an encoder"):
+        models.load(folder)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_loading_draws_no_random_number(folders, name):
+    models.load.cache_clear()
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    models.load(folders[name])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_layers_of_other_maps_than_linear_cannot_be_redrawn(tmp_path, plan_trial, tiny_glue):
-    folder = save_model(tmp_path / "gpt", GPT, tokenizer=tokenizer())
-    with pytest.raises(UnknownArchitecture, match="layer 1 contains a Conv1D with weights of its own"):
+    folder = save_model(tmp_path / "conv", transformers.ConvBertConfig(**LONG, embedding_size=16, head_ratio=1))
+    with pytest.raises(UnknownArchitecture, match="layer 1 contains a .*Conv.* with weights of its own"):
         finetune.finetune(plan_trial(model=folder, reinitialized=(1,)), data_dir=tiny_glue)
 
 

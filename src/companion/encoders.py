@@ -61,9 +61,14 @@ class Batch:
         return {**filled, "attention_mask": self.real.long()}
 
 
+def is_plain_bert(network: nn.Module) -> bool:
+    """Whether it is a BERT encoder, whose texts are laid end to end."""
+    return isinstance(network, BertModel) and not network.config.is_decoder
+
+
 def pooled(network: nn.Module, batch: Batch) -> torch.Tensor:
     """The network's pooled output for each text (texts × width), or its first token where it has no pooler."""
-    if isinstance(network, BertModel) and not network.config.is_decoder:
+    if is_plain_bert(network):
         return _packed_bert(network, batch)
     encoded = network(**batch.padded())
     found = getattr(encoded, "pooler_output", None)
@@ -72,7 +77,7 @@ def pooled(network: nn.Module, batch: Batch) -> torch.Tensor:
 
 def hidden_states(network: nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
     """The tokens' rows (tokens × width) after the embeddings and after each layer: layers + 1 of them, one by one."""
-    if isinstance(network, BertModel) and not network.config.is_decoder:
+    if is_plain_bert(network):
         hidden, grid = _embed(network.embeddings, batch), HeadGrid(batch, network.config.num_attention_heads)
         yield hidden
         for layer in network.encoder.layer:

@@ -50,7 +50,8 @@ class ModelUnavailable(CompanionError):
 
 class UnknownArchitecture(CompanionError):
     """An encoder that cannot be taken apart: without one stack of layers, with weights in them that are neither of
-    linear maps nor of LayerNorm, or with a tokenizer that does not pad."""
+    linear maps nor of LayerNorm, or with a tokenizer that does not pad; or a model whose first token does not see the
+    others."""
 
 
 class DataUnavailable(CompanionError):

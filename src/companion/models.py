@@ -12,6 +12,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from companion.errors import CompanionError, ModelUnavailable, UnknownArchitecture, first_line
@@ -71,6 +72,9 @@ class Encoder:
         return float(getattr(self.network.config, "initializer_range", 0.02))
 
 
+USE = "use an encoder with one stack of layers, such as BERT, RoBERTa, ELECTRA, DistilBERT or ModernBERT"
+
+
 def encoder_layers(network: nn.Module) -> nn.ModuleList:
     """The stack of layers of any transformers encoder: its one ModuleList as long as the configuration says.
 
@@ -82,7 +86,7 @@ def encoder_layers(network: nn.Module) -> nn.ModuleList:
     if len(stacks) != 1 or not count:
         raise UnknownArchitecture(
             f"found {len(stacks)} stacks of {count} layers in a {type(network).__name__}",
-            "use an encoder with one stack of layers, such as BERT, RoBERTa, ELECTRA, DistilBERT or ModernBERT",
+            USE,
         )
     return stacks[0]
 
@@ -191,7 +195,8 @@ def _config(name: str):
 def load(name: str) -> Encoder:
     """Load the pretrained encoder (float32, CPU). The returned network is shared: copy it before changing it.
 
-    Raises :class:`ModelUnavailable` for missing, damaged or incomplete weights.
+    Raises :class:`ModelUnavailable` for missing, damaged or incomplete weights, :class:`UnknownArchitecture` for a
+    model that is no encoder with one stack of layers.
     """
     import transformers
 
@@ -221,4 +226,30 @@ def load(name: str) -> Encoder:
     if tokenizer.pad_token_id is None:
         raise UnknownArchitecture(f"the tokenizer of {name!r} has no padding token", "use an encoder such as BERT")
     encoder_layers(network)
-    return Encoder(name, network.eval(), tokenizer, weights)
+    _check_reads_both_ways(name, network.eval(), tokenizer.pad_token_id)
+    return Encoder(name, network, tokenizer, weights)
+
+
+@torch.no_grad()
+def _check_reads_both_ways(name: str, network: nn.Module, pad: int) -> None:
+    """Stop with :class:`UnknownArchitecture` unless the first token, which classifiers read, sees what follows it."""
+    from companion.encoders import is_plain_bert
+
+    if is_plain_bert(network):
+        return
+    first, *others = [word for word in range(4) if word != pad][:3]
+    try:
+        seen = [
+            network(
+                input_ids=torch.tensor([[first, first, last]]), attention_mask=torch.ones(1, 3, dtype=torch.long)
+            ).last_hidden_state[0, 0]
+            for last in others
+        ]
+    except Exception as error:  # what a network for other inputs than a text's words raises is anybody's guess
+        raise UnknownArchitecture(
+            f"a {type(network).__name__} does not read words alone ({first_line(error)})", USE
+        ) from error
+    if torch.equal(*seen):
+        raise UnknownArchitecture(
+            f"the first token of {name!r} does not see those after it, as in models that only generate text", USE
+        )
