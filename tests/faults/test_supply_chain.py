@@ -18,7 +18,7 @@ from companion import book, models, tasks
 
 CODE = sorted(p for folder in ("src", "scripts", "benchmarks", "tests") for p in (ROOT / folder).rglob("*.py"))
 OURS = [p for p in CODE if "tests" not in p.relative_to(ROOT).parts]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(p for folder in ("notebooks", "labs") for p in (ROOT / folder).glob("*.ipynb"))
 
 
 # --- no code from data ----------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def private(text: str) -> list[str]:
 
 def published_files() -> list[Path]:
     kinds = ("*.ipynb", "*.md", "*.csv", "*.yml", "*.yaml", "*.json", "*.toml", "*.cff", "Makefile", "*.sh")
-    folders = ("notebooks", "book", "results", "models", "scripts", "src")
+    folders = ("notebooks", "labs", "book", "results", "benchmarks", "models", "scripts", "src")
     found = [p for kind in kinds for folder in folders for p in (ROOT / folder).rglob(kind)]
     return [*found, *(p for kind in kinds for p in ROOT.glob(kind))]
 
