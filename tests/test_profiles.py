@@ -37,6 +37,8 @@ def test_the_papers_own_settings():
     assert paper["model"] == "bert-base-uncased"
     assert (paper["learning_rate"], paper["batch_size"], paper["epochs"], paper["max_length"]) == (2e-5, 8, 3, 128)
     assert paper["preserved_layers"] == {"described": "all", "released": "all"}
+    seeds = {name: len(section["seeds"]) for name, section in profiles.load("paper").experiments.items()}
+    assert (seeds["localized"], seeds["small_data"], seeds["progressive"]) == (10, 50, 3)
 
 
 def write(tmp_path, content, name="own.yaml"):
