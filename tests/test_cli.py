@@ -318,6 +318,7 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on(profile, capsys, monkeypatc
         (["run", "-p", "lerning_rate", "1"], "'lerning_rate'"),
         (["run", "-p", "seeds", "[0"], "not readable YAML"),
         (["run", "-p", "preserved_layers", "{released: all, released: '3'}"], "the key 'released' is there twice"),
+        (["run", "-p", "rerun", "false"], "-p rerun is not for run, which always runs"),
         (["run", "-p", "seeds", "[0]", "-p", "seeds", "[1]"], "-p seeds is given more than once"),
         (["status", "-p", "store", "elsewhere"], "'store' is not given by -p; use --store"),
         (["run", "-p", "data_dir", "elsewhere"], "'data_dir' is not given by -p; use --data-dir"),

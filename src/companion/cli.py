@@ -288,6 +288,8 @@ def run(arguments: argparse.Namespace) -> None:
     from companion.store import open_store
     from companion.sweep import terminable
 
+    if "rerun" in dict(arguments.parameters):
+        raise InvalidValue("-p rerun is not for run, which always runs", "draw what is stored with `companion book`")
     profile, wanted = _planned(arguments, arguments.experiments)
     for name in wanted:
         notebooks.check_parameters(name, wanted[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,8 @@ def rerun(known: Sequence[Known], *, data_dir: Path | None = None, workers: int 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         try:
-            sweep.run([each.trial for each in known], store, data_dir=data_dir, workers=workers)
+            with warnings.catch_warnings(category=sweep.TrialsFailed, action="ignore"):  # each comparison tells its own
+                sweep.run([each.trial for each in known], store, data_dir=data_dir, workers=workers)
         except Interrupted:  # says what is stored, and this store is gone
             raise KeyboardInterrupt from None
         return [_compare(each, store) for each in known]

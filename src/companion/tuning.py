@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -48,11 +49,17 @@ def scores(
     ]
     row = functools.partial(_row, folder=settings.folder)
     try:
-        with ProcessPoolExecutor(workers or cores(), mp_context=get_context("spawn"), initializer=set_threads) as pool:
+        with ProcessPoolExecutor(workers or cores(), mp_context=get_context("spawn"), initializer=_start) as pool:
             return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
     except BrokenProcessPool as error:
         remedy = "free some memory or use fewer --workers and run again"
         raise WorkersLost("a worker process of the tuning died", remedy) from error
+
+
+def _start() -> None:
+    """What a worker process begins with."""
+    set_threads()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches it too, and ends it without a word
 
 
 def _row(trial: Trial, folder: Path | None) -> dict[str, object]:
