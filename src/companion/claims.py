@@ -26,14 +26,12 @@ import pandas as pd
 from companion.cases import (
     A_LOT,
     ALPHA,
-    DELTA,
     LITTLE,
     MOST,
     SHORT,
     WELL,
     Case,
     Margins,
-    TaskTrials,
     controls_keep_it,
     depends_on_size,
     in_numbers,
@@ -43,14 +41,11 @@ from companion.cases import (
     nothing,
     order_matters,
     resembles_probing,
-    tasks_of,
     worth_nothing_when_scarce,
 )
 from companion.errors import InvalidValue
-from companion.stats import (
-    FEWEST,
-    LEVEL,
-)
+from companion.scores import DELTA, TaskTrials, tasks_of
+from companion.stats import FEWEST, LEVEL
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 
