@@ -31,6 +31,7 @@ def trials() -> pd.DataFrame:
     rows += [trial(seed, 0, score - 0.3 - 0.1 * seed) for seed, score in INTACT.items()]
     rows += [trial(seed, 2, INTACT[seed] - 0.1) for seed in (0, 1)]
     rows += [trial(0, 4, 0.5, epochs=12), trial(0, 0, 0.5, epochs=12), trial(0, 0, 0.1, protocol="released")]
+    rows += [trial(0, 4, 0.2, kind="probe", epochs=1)]  # fewer passes than any fine-tuning, and no fine-tuning
     rows += [trial(0, 4, 0.4, task="cola", metric="matthews", model="minilm-l6")]
     rows += [trial(0, 0, 0.3, task="cola", metric="matthews", model="minilm-l6")]
     return pd.DataFrame(rows).astype({"preserved_layers": "Int64"})
