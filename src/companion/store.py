@@ -183,15 +183,7 @@ class Store:
             checksum = content.pop("checksum")
             trial = Trial.from_dict(content["trial"])
             _check_content(content)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-            CompanionError,
-        ) as error:
+        except (*_NO_RESULT, CompanionError) as error:
             return self._set_aside(path, f"it is not a result ({type(error).__name__})")
         if checksum != _checksum(content):
             return self._set_aside(path, "its content was changed after it was written")
