@@ -21,8 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from companion.provenance import peak_resident_mb
-from companion.speed import OURS, RELEASED, TRAINER
+from companion.provenance import device_name, peak_resident_mb
+from companion.speed import AT_ONCE, OURS, RELEASED, TRAINER
 
 Job = Callable[[dict[str, Any], str, Path | None], dict[str, Any]]
 
@@ -285,7 +285,7 @@ def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> di
         for factor, values in arguments["values"].items():
             for value in values:
                 sizes = middle if factor == "workers" else {**middle, factor: value}
-                trial = _small_trial(Path(folder), **sizes)
+                trial = _random_trial(Path(folder), **sizes)
                 if factor == "workers":
                     trials = [replace(trial, seed=seed) for seed in range(arguments["trials"])]
                     measured = _swept(trials, value, None)
@@ -293,6 +293,35 @@ def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> di
                     measured = _trained(trial)
                 points.append({"factor": factor, "value": value, **measured})
     return {**found, "points": points}
+
+
+def gpu(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """Wall seconds of trials that differ in their seed, one or several at a time on one GPU, new processes' start
+    included; ``value`` is their useful arithmetic as a share of the GPU's rate of large matrix products in bfloat16."""
+    sizes = {name: arguments[name] for name in ("train_size", "layers", "width", "head", "batch_size")}
+    with tempfile.TemporaryDirectory() as folder:
+        trial = _random_trial(Path(folder), **sizes)
+        trials = [replace(trial, seed=seed) for seed in range(arguments["trials"])]
+        useful = useful_flops(trial, None) * len(trials)
+        measured = _swept(trials, arguments["workers"] if variant == AT_ONCE else 1, None)
+    share = useful / measured["wall_seconds"] / device_matrix_rate()
+    return {**measured, "useful_flops": useful, "value": round(share, 4), "device": device_name()}
+
+
+def device_matrix_rate(size: int = 4096, products: int = 100) -> float:
+    """FLOP per wall second of large bfloat16 matrix products where trials run."""
+    import torch
+
+    from companion.finetune import device
+
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device()) for _ in range(2))
+    for _ in range(3):
+        (a @ b).sum().item()  # reading the sum waits for the product
+    started = time.perf_counter()
+    for _ in range(products):
+        last = a @ b
+    last.sum().item()
+    return products * 2 * size**3 / (time.perf_counter() - started)
 
 
 def _trained(trial) -> dict[str, Any]:
@@ -306,8 +335,8 @@ def _trained(trial) -> dict[str, Any]:
     return found
 
 
-def _small_trial(folder: Path, *, train_size: int, layers: int, width: int, batch_size: int):
-    """A trial of a BERT of that shape with random weights, saved in ``folder``."""
+def _random_trial(folder: Path, *, train_size: int, layers: int, width: int, batch_size: int, head: int = 32):
+    """A trial of a BERT of that shape (``head``: width of one) with random weights, saved in ``folder``."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -321,7 +350,7 @@ def _small_trial(folder: Path, *, train_size: int, layers: int, width: int, batc
             vocab_size=len(tokenizer),
             hidden_size=width,
             num_hidden_layers=layers,
-            num_attention_heads=max(1, width // 32),
+            num_attention_heads=max(1, width // head),
             intermediate_size=4 * width,
             max_position_embeddings=64,
         )
@@ -341,6 +370,7 @@ JOBS: dict[str, Job] = {
     "probing": probing,
     "sweep": sweep,
     "growth": growth,
+    "gpu": gpu,
     "book": book,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from companion.speed import OURS, RELEASED, TRAINER
+from companion.speed import AT_ONCE, ONE_AT_A_TIME, OURS, RELEASED, TRAINER
 
 MODELS = {"minilm-l6": ("cola", "sst2", "qnli"), "pocket-bert": ("pocket-cola", "pocket-sst2", "pocket-qnli")}
 HYPERPARAMETERS = {
@@ -45,9 +45,8 @@ def rows(quick: bool) -> list[Row]:
     found += [_growth(quick), _sweep(quick)]
     found += [_probing("pocket-bert", "pocket-cola", quick), _probing("minilm-l6", "cola", quick)]
     found.append(Row("book", "book", {"whole": not quick}, once=True))
-    no_gpu = "no GPU here"
-    found.append(Row("gpu/bert-base", "", {}, unmeasured=no_gpu))
-    found.append(Row("gpu/grid", "", {}, unmeasured=f"{no_gpu}; the projection needs measured trial times"))
+    found.append(_gpu(quick))
+    found.append(Row("gpu/grid", "", {}, unmeasured="the projection needs the times of the paper's trials on a GPU"))
     return found
 
 
@@ -107,3 +106,14 @@ def _growth(quick: bool) -> Row:
         middle = {"train_size": 16, "layers": 1, "width": 32, "batch_size": 8}
         values = {"train_size": [8, 16], "layers": [1, 2], "width": [32, 64], "batch_size": [4, 8], "workers": [1]}
     return Row("growth", "growth", {"middle": middle, "values": values, "trials": 2 if quick else 8}, once=True)
+
+
+def _gpu(quick: bool) -> Row:
+    """Trials of a BERT of the paper's shape, with random weights, on one GPU: in one process, and in several."""
+    import torch
+
+    sizes = {"train_size": 1000, "layers": 12, "width": 768, "head": 64, "batch_size": 8, "trials": 24, "workers": 8}
+    if quick:
+        sizes |= {"train_size": 16, "trials": 2, "workers": 2}
+    unmeasured = "" if torch.cuda.is_available() else "no GPU here"
+    return Row("gpu/bert-base", "gpu", sizes, (ONE_AT_A_TIME, AT_ONCE), once=True, unmeasured=unmeasured)

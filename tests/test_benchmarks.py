@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from conftest import bert_config, save_model
 from test_finetune import plain_loop
 
 from benchmarks import __main__ as bench
-from benchmarks import as_released, flops, plan, record, with_trainer
+from benchmarks import as_released, child, flops, plan, record, with_trainer
 from companion import finetune, generated, speed
 
 # --- the baseline ----------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_training_counts_three_times():
 
 
 def run(variant: str, cpu: float, **more) -> dict:
-    return {"variant": variant, "cpu_seconds": cpu, "wall_seconds": 2 * cpu, **more}
+    return {"variant": variant, "cpu_seconds": cpu, "wall_seconds": 2 * cpu} | more
 
 
 def test_medians_are_by_variant_and_leave_out_what_is_no_number():
@@ -210,6 +211,60 @@ def test_aims_say_what_is_reached_and_what_was_not_measured(rows):
     assert table.loc["building the book from stored results", "measured"] == "not measured"
 
 
+def test_a_gpu_is_judged_by_trials_at_once_and_named(rows):
+    runs = [
+        run(speed.ONE_AT_A_TIME, 1.0, wall_seconds=90.0, value=0.02, device="NVIDIA H200"),
+        run(speed.AT_ONCE, 1.0, wall_seconds=10.0, value=0.18, device="NVIDIA H200"),
+    ]
+    rows["gpu/bert-base"] = record.row({}, runs, quick=False)
+    table = speed.aims_table(rows).set_index("what")
+    said = "BERT base on a GPU, several trials at once: "
+    assert tuple(table.loc[said + "share of the bf16 matrix rate"]) == ("18\u00a0%", "at least 35\u00a0%", "✗")
+    assert tuple(table.loc[said + "wall seconds of one at a time, to those of several"]) == (
+        "9.0×",
+        "at least 8.0×",
+        "✓",
+    )
+    assert {m.endswith("cores, NVIDIA H200") for m in speed.where_table(rows)["machine"]} == {True, False}
+
+
+@pytest.mark.parametrize("variant", [speed.ONE_AT_A_TIME, speed.AT_ONCE])
+def test_trials_of_a_gpu_row_are_run_and_set_against_the_rate_of_products(monkeypatch, variant):
+    monkeypatch.setattr(child, "device_matrix_rate", lambda: 1e12)
+    sizes = {"train_size": 8, "layers": 1, "width": 32, "head": 16, "batch_size": 4, "trials": 2, "workers": 2}
+    found = child.gpu(sizes, variant, None)
+    assert found["trials"] == 2
+    assert found["value"] == pytest.approx(found["useful_flops"] / found["wall_seconds"] / 1e12, abs=1e-4)
+
+
+def test_the_rate_of_products_is_that_of_the_clock(monkeypatch):
+    ticks = iter([0.0, 2.0])
+    monkeypatch.setattr(child.time, "perf_counter", lambda: next(ticks))
+    assert child.device_matrix_rate(size=32, products=4) == 4 * 2 * 32**3 / 2.0
+
+
+@pytest.mark.parametrize(("gpu", "reason"), [(True, ""), (False, "no GPU here")])
+def test_the_gpu_row_is_left_out_only_where_there_is_none(monkeypatch, gpu, reason):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert next(row for row in plan.rows(quick=False) if row.name == "gpu/bert-base").unmeasured == reason
+
+
+def test_only_the_gpu_row_sees_a_gpu(monkeypatch):
+    seen = {}
+
+    def no_process(command, env, **options):
+        seen[json.loads(command[-1])["job"]] = env.get("CUDA_VISIBLE_DEVICES")
+        return subprocess.CompletedProcess(command, 0, "{}")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(bench.subprocess, "run", no_process)
+    for row in plan.rows(quick=True):
+        if row.job:
+            bench.in_fresh_process(row, row.variants[0], None)
+    assert seen.pop("gpu") == "3"
+    assert set(seen.values()) == {""}
+
+
 def test_tables_and_charts_show_the_rows(rows):
     trials = speed.trials_table(rows)
     assert trials["procedure"].tolist() == [speed.OURS, speed.RELEASED]
@@ -247,9 +302,10 @@ def test_quick_mode_measures_every_row(tiny_glue, tmp_path, capsys):
     assert bench.main(["--quick", "--out", str(out), "--data-dir", str(tiny_glue)]) == 0
     rows = record.read(out)
     assert set(rows) == {row.name for row in plan.rows(quick=True)}
-    assert {name for name, row in rows.items() if "skipped" in row} == {"gpu/bert-base", "gpu/grid"}
+    unmeasured = {row.name for row in plan.rows(quick=True) if row.unmeasured}
+    assert {name for name, row in rows.items() if "skipped" in row} == unmeasured
     for name, row in rows.items():
         if name.startswith("trial/"):
             assert len({row["medians"][variant]["steps"] for variant in row["medians"]}) == 1
             assert row["medians"][speed.OURS]["useful_flops"] > 0
-    assert "not measured: no GPU here" in capsys.readouterr().out
+    assert "not measured: the projection needs" in capsys.readouterr().out
