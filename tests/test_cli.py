@@ -17,7 +17,19 @@ import pytest
 import yaml
 from conftest import TRAIN, result_of, some_trial
 
-from companion import cli, coverage, experiments, finetune, generated, notebooks, probe, profiles, remote, table, tuning
+from companion import (
+    commands,
+    coverage,
+    experiments,
+    finetune,
+    generated,
+    notebooks,
+    probe,
+    profiles,
+    remote,
+    table,
+    tuning,
+)
 from companion.cli import main
 from companion.errors import StoreUnavailable, TableUnavailable
 from companion.finetune import Outcome
@@ -139,7 +151,7 @@ def test_hyperparameters_not_given_come_from_a_profile(options, capsys):
 
 @pytest.mark.parametrize("profile", ["pocket-quick", "minilm", "paper"])
 def test_a_probe_that_trains_takes_the_epochs_of_its_experiment(profile, options, tiny_bert, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "HYPERPARAMETERS_OF", {tiny_bert: profile})
+    monkeypatch.setattr(commands.trial, "HYPERPARAMETERS_OF", {tiny_bert: profile})
     monkeypatch.setattr(probe, "probe", lambda trials, **_: iter([Outcome(**result_of(trials[0]).outcome)]))
     assert main([*options(epochs=None, probe=2, protocol="released"), "--json"]) == 0
     epochs = json.loads(capsys.readouterr().out)["trial"]["epochs"]
@@ -512,7 +524,7 @@ def test_results_are_listed_and_exported(profile, store, tmp_path, capsys):
 
 
 def test_publishing_adds_rows_and_counts_what_is_missing(profile, store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(commands.results, "RESULTS", tmp_path / "results")
     first, *others = planned(profile)
     for trials, stored in (([first], 1), (others[:2], 3)):
         for trial in trials:
@@ -595,11 +607,11 @@ def test_tuning_that_cannot_be_kept_is_shown_all_the_same(profile, tmp_path, cap
     scored = [{"task": "cola", "train_size": 16, "learning_rate": rate, "score": rate} for rate in (0.25, 0.5)]
     monkeypatch.setattr(tuning, "scores", lambda *_, **__: pd.DataFrame(scored))
     tune = ["tune", "--profile", str(profile), "--rates", "0.25", "0.5"]
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(commands.upkeep, "RESULTS", tmp_path / "results")
     assert main(tune) == 0
     assert len(pd.read_csv(tmp_path / "results" / "tuning-tiny.csv")) == 2
     capsys.readouterr()
-    monkeypatch.setattr(cli, "RESULTS", profile)  # a file and no folder
+    monkeypatch.setattr(commands.upkeep, "RESULTS", profile)  # a file and no folder
     code, said = main(tune), capsys.readouterr()
     assert "0.25" in said.out
     one_sentence(code, said._replace(out=""), f"the table of scores cannot be written to {profile} (File exists); make")

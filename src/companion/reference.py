@@ -18,13 +18,15 @@ from companion.paths import RESULTS, ROOT
 GROUPS = {
     "What a trial is": ("trial", "interventions", "protocols", "seeds", "experiments", "profiles"),
     "Running a trial": ("models", "tasks", "encoders", "finetune", "probe", "provenance", "tuning"),
-    "Running many": ("sweep", "executors", "cluster", "store", "replay", "schedule", "speed"),
-    "From results to numbers": ("table", "coverage", "study", "stats", "comparisons", "cases", "claims", "authors"),
+    "Running many": ("sweep", "executors", "cluster", "store", "remote", "replay", "schedule", "speed"),
+    "From results to numbers": ("table", "coverage", "study", "stats", "comparisons", "authors"),
+    "From numbers to verdicts": ("scores", "cases", "claims"),
     "From numbers to figures": ("views", "figures", "worth", "surgery", "explorer", "theme"),
     "From figures to pages": ("diagrams", "embed", "pages", "widgets"),
     "Parts of pages": ("generated", "stacks", "handbook", "lessons", "reference"),
     "The book and the command line": ("notebooks", "book", "doctor", "cli", "paths", "errors"),
 }
+PACKAGES = {"commands": "The commands", "pocket": "The generated language"}
 
 
 def reference() -> str:
@@ -37,15 +39,16 @@ def reference() -> str:
     for heading, names in groups.items():
         parts.append(f"## {heading}\n")
         parts += [_module(folder / f"{name}.py") for name in names]
-    parts.append("## The generated language\n")
-    parts += [_module(path) for path in sorted((folder / "pocket").glob("[!_]*.py"))]
+    for package, heading in PACKAGES.items():
+        parts.append(f"## {heading}\n")
+        parts += [_module(path) for path in sorted((folder / package).glob("[!_]*.py"))]
     return "\n".join(parts)
 
 
 def _module(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = path.parent.name == "pocket"
-    name = f"companion.{'pocket.' if inside else ''}{path.stem}"
+    inside = path.parent.name in PACKAGES
+    name = f"companion.{f'{path.parent.name}.' if inside else ''}{path.stem}"
     head = f"({name.replace('.', '-').replace('_', '-')})=\n### {name}\n\n{_prose(ast.get_docstring(tree))}\n"
     public = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
     parts = []

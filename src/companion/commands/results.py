@@ -1,0 +1,107 @@
+"""``companion results``: list, export, publish or verify."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import secrets
+from pathlib import Path
+
+from companion.commands.options import command, planned, profile_options
+from companion.errors import Interrupted, InvalidValue
+from companion.paths import RESULTS, data_folder
+
+
+def add_results(commands) -> None:
+    """The command ``results`` and its options."""
+    parser = command(commands, "results", results, "list, export or publish stored results; verify published ones")
+    parser.add_argument("action", choices=("list", "export", "publish", "verify"))
+    parser.add_argument("--out", metavar="FILE", help="export: a .csv or .parquet file, or its address (fsspec)")
+    parser.add_argument("--sample", type=int, default=10, metavar="N", help="verify: number of trials (default 10)")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="verify: which sample (default: chosen and told)")
+    parser.add_argument("--workers", type=int, help="verify: processes (default: one per core or GPU)")
+    profile_options(parser)
+
+
+def results(arguments: argparse.Namespace) -> int | None:
+    """The profile's stored trials as a table: printed, written to a file, or published under results/; or a sample of
+    what is published, rerun.
+
+    Publishing adds to what is published: rows of trials that the profile still has and this store lacks stay. What -p
+    changes would drop the rows of all other trials.
+    """
+    import pandas as pd
+
+    from companion import coverage, table
+    from companion.experiments import plan
+    from companion.store import open_store
+
+    if arguments.action == "publish" and arguments.parameters:
+        problem = f"-p {arguments.parameters[0][0]} is not for publish, which keeps a profile's own trials alone"
+        raise InvalidValue(problem, "write it into a profile of your own")
+    profile, wanted = planned(arguments, [])
+    if arguments.action == "verify":
+        return _verify(arguments, wanted)
+    store = open_store(arguments.store)
+    plans = {name: plan(name, parameters) for name, parameters in wanted.items()}
+    tables = []
+    for name, trials in plans.items():
+        found = [r for t in trials if (r := store.get(t))]
+        tables.append(table.tidy(found, experiment=name, profile=profile))
+    whole = pd.concat(tables, ignore_index=True)
+    if whole.empty:
+        raise InvalidValue(f"no trial of profile {profile!r} is stored in {store.folder}", "run it first")
+    if arguments.action == "publish":
+        own = {(name, t.id) for name, trials in plans.items() for t in trials}
+        whole = table.with_published(whole, profile, own, RESULTS)
+        for path in table.publish(whole, profile, RESULTS):
+            print(f"{len(whole)} rows: {path}")
+        ids = {name: [t.id for t in trials] for name, trials in plans.items()}
+        coverage.record(coverage.count(profile, ids, whole), RESULTS)
+    elif arguments.action == "export":
+        _export(whole, arguments.out)
+    else:
+        columns = ["trial_id", "task", "train_size", "kind", "preserved_layers", "protocol", "seed", "metric", "score"]
+        print(whole[columns].to_string(index=False))
+    return None
+
+
+def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
+    """Rerun a random sample of what is published beneath the profile, print each comparison and a summary; 1 if a
+    trial failed, or scored otherwise on the same kind of machine."""
+    from companion import replay
+
+    names = sorted({str(parameters.get("published", "")) for parameters in wanted.values()})
+    seed = secrets.randbelow(10**6) if arguments.draw is None else arguments.draw
+    sample = replay.sample(names, arguments.sample, seed)
+    folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)
+    try:
+        outcomes = replay.rerun(sample, data_dir=data_folder(folder), workers=arguments.workers)
+    except KeyboardInterrupt:
+        remedy = f"the same with --draw {seed} begins it again"
+        raise Interrupted("interrupted, and none of it is kept", remedy) from None
+    for outcome in outcomes:
+        print(outcome)
+    print(f"{replay.summary(outcomes)} Sample {seed} of {', '.join(names)}: --draw {seed} repeats it.")
+    return int(any(outcome.broken for outcome in outcomes))
+
+
+def _export(whole, out: str | None) -> None:
+    from companion.table import replace
+
+    if not out or not out.endswith((".csv", ".parquet")):
+        raise InvalidValue(f"cannot export to {out!r}", "give --out a file ending in .csv or .parquet")
+    write = functools.partial(whole.to_csv if out.endswith(".csv") else whole.to_parquet, index=False)
+    try:
+        path = Path(os.path.expanduser(out))
+        if "://" in out:
+            write(out)
+        elif os.path.isdir(path.parent):
+            replace({path: write}, path.name)  # what is there stays whole until all is written
+        else:
+            raise InvalidValue(f"cannot export to {out!r}, whose folder is not there", "make it first")
+    except (OSError, ValueError, ImportError) as error:  # of an address: no such protocol, or not installed
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidValue(f"{out} cannot be written ({reason})", "choose another place") from error
+    print(f"{len(whole)} rows: {out}")

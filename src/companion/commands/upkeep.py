@@ -1,0 +1,63 @@
+"""``companion doctor``, ``tune`` and ``pretrain-pocket``: the machine, a profile's rate, the embedded model."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+
+from companion.commands.options import command, folder, planned, profile_options, store_options
+from companion.paths import BUILD, RESULTS, data_folder
+
+
+def add_doctor(commands) -> None:
+    """The command ``doctor`` and its options."""
+    parser = command(commands, "doctor", doctor, "what works on this machine, and what to do about what does not")
+    store_options(parser)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print one line per thing a rerun needs; 1 if something the pocket profile needs is missing."""
+    from companion.doctor import checks
+
+    found = list(checks(arguments.store, data_folder(arguments.data_dir)))
+    for check in found:
+        print(f"{'ok  ' if check.good else 'MISS' if check.needed else '-   '}  {check.name}: {check.finding}")
+    return int(any(check.needed and not check.good for check in found))
+
+
+def add_tune(commands) -> None:
+    """The command ``tune`` and its options."""
+    parser = command(commands, "tune", tune, "choose a profile's learning rate on seeds and data kept for that")
+    parser.add_argument("--rates", nargs="+", type=float, required=True, metavar="X", help="candidate learning rates")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    profile_options(parser)
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    """Score every candidate, print the means and write ``results/tuning-<profile>.csv``."""
+    from companion.experiments import settings
+    from companion.table import replace
+    from companion.tuning import scores
+
+    profile, wanted = planned(arguments, ["progressive"])
+    table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
+    means = table.pivot_table("score", "learning_rate", ["task", "train_size"], margins=True, margins_name="mean")
+    print(means.round(3).to_string())  # before anything can go wrong with the file
+    path = RESULTS / f"tuning-{profile}.csv"
+    replace({path: functools.partial(table.to_csv, index=False)}, "the table of scores")
+    print(f"{len(table)} rows: {path}")
+
+
+def add_pretrain(commands) -> None:
+    """The command ``pretrain-pocket`` and its options."""
+    parser = command(commands, "pretrain-pocket", pretrain, "pretrain PocketBERT again (resumable)", resumable=True)
+    parser.add_argument("--out", type=folder, metavar="DIR", help="default: _build/pocket-bert")
+
+
+def pretrain(arguments: argparse.Namespace) -> None:
+    """Pretrain by the shipped recipe, continuing an interrupted run of the same recipe."""
+    from companion.pocket.pretrain import pretrain
+
+    out = arguments.out or BUILD / "pocket-bert"  # not models/: a trial's weights are those pinned there
+    pretrain(out)
+    print(f"PocketBERT is in {out}")
