@@ -355,7 +355,7 @@ def no_block_carries_it(task: TaskTrials) -> list[Case]:
     rows = rows[rows["reinitialized"].map(lambda text: _short_block(parse_layers(text), task.depth))]
     if rows.empty:
         return [nothing(setting, "no short block was redrawn alone", localized["trial_id"])]
-    cases, p = [], blocked_anova(_complete(rows, "reinitialized"))
+    cases, p = [], blocked_anova(_complete(rows, "reinitialized").to_numpy(float))
     for text, group in _by_layers(rows):
         cost = minus(task.intact(size), by_seed(group))
         where = f"{setting}, {_named(parse_layers(text))} redrawn, cost as a share"
@@ -383,9 +383,9 @@ def _share(setting: str, cost: pd.DataFrame, benefit: pd.DataFrame) -> Case:
     return Case(setting, float(share), len(seeds), interval, margins, ids_of(cost, benefit))
 
 
-def _complete(rows: pd.DataFrame, treatment: str) -> np.ndarray:
-    """Scores (seeds, treatments) of the seeds that have every treatment."""
-    return scores_by_seed(rows, treatment).dropna().to_numpy(float)
+def _complete(rows: pd.DataFrame, treatment: str) -> pd.DataFrame:
+    """Scores (seeds × treatments) of the seeds that have every treatment."""
+    return scores_by_seed(rows, treatment).dropna()
 
 
 def order_matters(task: TaskTrials) -> list[Case]:
@@ -401,7 +401,7 @@ def order_matters(task: TaskTrials) -> list[Case]:
         return []
     size = sizes_of(permuted)[-1]
     permuted = permuted[permuted["train_size"] == size]
-    case, scores = _permuted(task, size, permuted), scores_by_seed(permuted, "permutation").dropna()
+    case, scores = _permuted(task, size, permuted), _complete(permuted, "permutation")
     if len(scores) < FEWEST:
         why = f"fewer than {FEWEST} seeds have every permutation, so whether permutations differ cannot be told"
         return [_only_if(case, False, f"the interval is over permutations; {why}")]
