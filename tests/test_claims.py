@@ -11,10 +11,11 @@ import zlib
 
 import pandas as pd
 import pytest
+import scipy.stats
 from conftest import result_of, some_trial
 
 from companion import claims, table
-from companion.cases import above, below, beyond, within
+from companion.cases import Case, above, below, beyond, nothing, within
 from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, aggregate
 from companion.errors import InvalidValue
 from companion.experiments import EXPERIMENTS
@@ -540,6 +541,56 @@ def test_one_of_many_must_hold_at_a_higher_level(world):
     assert case.strict == UNDECIDED
     assert found.verdict == UNDECIDED
     assert "for one of them to decide, its interval must hold at 99.5 %" in found.reason
+
+
+def case_of(values: list[float], setting: str) -> Case:
+    """A case that the mean of these is above 0.02."""
+
+    def interval(level: float) -> tuple[float, float]:
+        return t_interval(values, level)
+
+    return Case(setting, sum(values) / len(values), len(values), interval, lambda level: above(0.02)(*interval(level)))
+
+
+def fewest(mean: float, deviation: float, level: float) -> int:
+    """By trying: how many values of that mean and standard deviation leave 0.02 outside their interval."""
+    return next(
+        n for n in range(3, 1000)
+        if abs(mean - 0.02) > scipy.stats.t.ppf((1 + level) / 2, n - 1) * deviation / n**0.5
+    )  # fmt: skip
+
+
+WIDE = [-0.02, 0.0, 0.02, 0.04, 0.06]  # standard deviation 0.0316
+
+
+@pytest.mark.parametrize(
+    ("over", "cola", "sst2", "told"),
+    [  # what the mean is moved by in each task; None: nothing to compare
+        ("every", 0.01, 0.02, f"up to about n = {fewest(0.03, 0.0316, 0.95)} in each would support it; most are "
+                              "needed in cola, now 5"),
+        ("every", 0.02, -0.02, f"about n = {fewest(0.0, 0.0316, 0.975)} instead of 5 in sst2 would speak against it"),
+        ("some", 0.02, -0.02, f"about n = {fewest(0.04, 0.0316, 0.975)} instead of 5 in cola would support it"),
+        ("some", -0.02, -0.01, f"up to about n = {fewest(0.01, 0.0316, 0.95)} in each would speak against it; most "
+                               "are needed in sst2, now 5"),
+        ("every", 0.02, 0.0, "more seeds alone will not: 1 of 2 comparisons cannot come to a side, such as sst2 "
+                             "(too close to the threshold)"),
+        ("every", None, 0.02, "more seeds alone will not: 1 of 2 comparisons cannot come to a side, such as cola "
+                              "(not run)"),
+        ("every", None, -0.02, f"about n = {fewest(0.0, 0.0316, 0.975)} instead of 5 in sst2 would speak against it"),
+        ("every", 1.0, 1.0, ""),
+    ],
+)  # fmt: skip
+def test_what_would_decide_an_undecided_claim(world, over, cola, sst2, told):
+    moved = {"cola": cola, "sst2": sst2}
+
+    def cases(task) -> list[Case]:
+        by = moved[task.name]
+        return [nothing(task.name, "not run") if by is None else case_of([v + by for v in WIDE], task.name)]
+
+    ledger = [dataclasses.replace(CLAIMS[0], over=over, needs=(), cases=cases)]
+    (found,) = claims.judge(world, ledger)
+    assert found.to_decide == told
+    assert (found.verdict == UNDECIDED) == bool(told)
 
 
 def test_the_ledger_is_complete():

@@ -258,6 +258,14 @@ def test_coverage_of_the_released_error_bars(n, coverage):
     assert np.mean(np.abs(draws.mean(axis=1)) <= half_widths) == pytest.approx(released_coverage(n), abs=0.02)
 
 
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.999])
+def test_fewer_values_at_a_lower_level_have_the_interval_of_more(level):
+    few, more = np.array([-1.0, 0.0, 1.0]), np.tile([-1.0, 1.0], 6)
+    few, more = (values / values.std(ddof=1) + 0.5 for values in (few, more))
+    assert stats.t_interval(few, stats.level_as_if(3, 12, level)) == pytest.approx(stats.t_interval(more, level))
+    assert stats.level_as_if(3, 3, level) == pytest.approx(level)
+
+
 def test_one_value_has_no_coverage():
     with pytest.raises(InvalidValue, match="an error bar of 1 values has no coverage; give at least 2."):
         released_coverage(1)

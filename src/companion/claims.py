@@ -18,7 +18,8 @@ run, the largest with at least three seeds counts, unless the claim is about siz
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -45,15 +46,19 @@ from companion.cases import (
 )
 from companion.errors import InvalidValue
 from companion.scores import DELTA, TaskTrials, tasks_of
-from companion.stats import FEWEST, LEVEL
+from companion.stats import FEWEST, LEVEL, level_as_if
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+MANY = 1000  # values that no experiment here would be repeated for
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A case judged: by itself at 95 % (``verdict``), and as one of many (``strict``). ``margin`` orders cases of one
-    verdict: the larger, the farther the interval lies inside the claim (in units of the smallest difference)."""
+    verdict: the larger, the farther the interval lies inside the claim (in units of the smallest difference).
+
+    ``needed`` is about how many values in place of ``n`` would bring the case to the side that it ``leans`` to, if
+    mean and spread stayed; None where not even ``MANY`` would."""
 
     setting: str
     statistic: float
@@ -65,12 +70,15 @@ class Evidence:
     margin: float
     trial_ids: tuple[str, ...]
     note: str
+    leans: str = ""
+    needed: int | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A claim judged for one profile. ``setting``, ``statistic``, ``low``, ``high`` (95 %) and ``n`` are those of the
-    case that decides; ``trial_ids`` are of all cases; ``statistic`` is NaN, ``n`` 0 where there is no case."""
+    case that decides; ``trial_ids`` are of all cases; ``statistic`` is NaN, ``n`` 0 where there is no case.
+    ``to_decide`` says what would decide an undecided claim."""
 
     id: str
     profile: str
@@ -83,6 +91,7 @@ class Verdict:
     reason: str
     trial_ids: tuple[str, ...]
     evidence: tuple[Evidence, ...]
+    to_decide: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: ``low`` and ``high`` as ``interval`` (None or a pair), numbers that do not exist as None; and the
@@ -268,20 +277,21 @@ def judge(table: pd.DataFrame, ledger: Iterable[Claim] = CLAIMS) -> list[Verdict
 
 def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile: str) -> Verdict:
     cases = _cases(claim, tasks)
-    evidence = tuple(_weigh(case, len(cases)) for case in cases)
+    evidence = tuple(_weigh(case, len(cases), claim.over) for case in cases)
     verdict = aggregate(evidence, claim.over)
     missing = [name for name in claim.needs if rows.query(TRIALS_OF[name], engine="python").empty]
     if missing and verdict != NOT_SUPPORTED:
         verdict = UNDECIDED
     if not evidence:
         reason = _absent(claim, missing)
-        return Verdict(claim.id, profile, "", math.nan, None, None, 0, verdict, reason, (), ())
+        return Verdict(claim.id, profile, "", math.nan, None, None, 0, verdict, reason, (), (), "run what is missing")
     shown = _decisive(evidence, claim.over, verdict)
     lacking = missing and verdict == UNDECIDED
     reason = _absent(claim, missing) if lacking else _reason(evidence, claim.over, verdict, shown)
     trial_ids = tuple(sorted({i for case in evidence for i in case.trial_ids}))
     numbers = (shown.setting, shown.statistic, shown.low, shown.high, shown.n)
-    return Verdict(claim.id, profile, *numbers, verdict, reason, trial_ids, evidence)
+    remedy = "" if verdict != UNDECIDED else "run what is missing" if missing else _to_decide(evidence, claim.over)
+    return Verdict(claim.id, profile, *numbers, verdict, reason, trial_ids, evidence, remedy)
 
 
 def _cases(claim: Claim, tasks: list[TaskTrials]) -> list[Case]:
@@ -294,12 +304,47 @@ def _cases(claim: Claim, tasks: list[TaskTrials]) -> list[Case]:
     return [case for task, cases in found.items() for case in cases or [nothing(task, why)]]
 
 
-def _weigh(case: Case, cases: int) -> Evidence:
+def _weigh(case: Case, cases: int, over: str) -> Evidence:
     """Judge a case alone, and as one of so many."""
     low, high = case.interval(LEVEL) or (None, None)
-    margins, as_one = case.margins(LEVEL), case.margins(1 - ALPHA / cases)
+    strict = 1 - ALPHA / cases
+    margins, as_one = case.margins(LEVEL), case.margins(strict)
     numbers = (case.setting, case.statistic, low, high, case.n)
-    return Evidence(*numbers, _side(margins), _side(as_one), margins[0], tuple(sorted(case.trial_ids)), case.note)
+    judged = (_side(margins), _side(as_one), margins[0], tuple(sorted(case.trial_ids)), case.note)
+    levels = {SUPPORTED: LEVEL, NOT_SUPPORTED: strict} if over == "every" else {SUPPORTED: strict, NOT_SUPPORTED: LEVEL}
+    return Evidence(*numbers, *judged, *_leaning(case, levels))
+
+
+def _leaning(case: Case, levels: Mapping[str, float]) -> tuple[str, int | None]:
+    """The side on which the case would come with many more values at the side's level, and the fewest that do it."""
+    if case.n < FEWEST:
+        return "", None
+
+    def side(n: int, level: float) -> str:
+        return _side(case.margins(level_as_if(case.n, n, level)))
+
+    for leans, level in levels.items():
+        if side(MANY, level) == leans:
+            return leans, bisect_left(range(MANY), True, lo=case.n, key=lambda n: side(n, level) == leans)
+    return "", None
+
+
+def _to_decide(evidence: tuple[Evidence, ...], over: str) -> str:
+    """How many values would decide an undecided claim: in the one case that suffices, else in all of them."""
+    alone, alone_does = (SUPPORTED, "support it"), (NOT_SUPPORTED, "speak against it")
+    each, single = (alone, alone_does) if over == "every" else (alone_does, alone)
+    sufficient = [case for case in evidence if case.leans == single[0]]
+    if sufficient:
+        case = min(sufficient, key=lambda case: case.needed)
+        return f"about n = {case.needed} instead of {case.n} in {case.setting} would {single[1]}"
+    stuck = [case for case in evidence if not case.leans]
+    if not stuck:
+        case = max(evidence, key=lambda case: case.needed)
+        return f"up to about n = {case.needed} in each would {each[1]}; most are needed in {case.setting}, now {case.n}"
+    named = stuck[0]
+    why = named.note or "too close to the threshold"
+    where = f"{len(stuck)} of {len(evidence)} comparisons cannot come to a side, such as {named.setting} ({why})"
+    return f"more seeds alone will not: {where}"
 
 
 def _side(margins: Margins) -> str:
@@ -349,5 +394,6 @@ def in_words(verdict: Verdict) -> str:
         f"  quantity  {claim.quantity}",
         f"  rule      {claim.rule}",
         f"  found     {verdict.reason}",
+        *([f"  to decide {verdict.to_decide}."] if verdict.to_decide else []),
         f"  trials    {len(verdict.trial_ids):,}; page {claim.notebook}, the paper's figure {claim.figure}",
     ])  # fmt: skip

@@ -119,6 +119,8 @@ def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
     for verdict in (v for v in judged if v.id == claim.id):
         reason = verdict.reason[:1].upper() + verdict.reason[1:]
         parts.append(f"- `{verdict.profile}`: **{verdict.verdict}**. {reason}{_figure_link(claim, verdict.profile)}")
+        if verdict.to_decide:
+            parts.append(f"\n  *To decide it:* {verdict.to_decide}.")
         if verdict.trial_ids:
             parts.append(
                 f"\n  <details><summary>Trials behind it ({len(verdict.trial_ids):,})</summary>"

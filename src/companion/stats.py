@@ -139,6 +139,13 @@ def expanded_level(n: int, level: float = LEVEL) -> float:
     return float(2 * scipy_stats.norm.cdf(quantile) - 1)
 
 
+def level_as_if(n: int, more: int, level: float = LEVEL) -> float:
+    """The level whose t-interval of ``n`` values is as wide as that of ``more`` values at ``level``, their standard
+    deviation being the same."""
+    quantile = scipy_stats.t.ppf((1 + level) / 2, more - 1) * math.sqrt(n / more)
+    return float(2 * scipy_stats.t.cdf(quantile, n - 1) - 1)
+
+
 def blocked_anova(scores: np.ndarray) -> float:
     """The p-value of "all columns have the same mean" for ``scores`` (seeds, treatments); a row is one seed.
 
