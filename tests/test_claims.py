@@ -572,10 +572,9 @@ WIDE = [-0.02, 0.0, 0.02, 0.04, 0.06]  # standard deviation 0.0316
         ("some", 0.02, -0.02, f"about n = {fewest(0.04, 0.0316, 0.975)} instead of 5 in cola would support it"),
         ("some", -0.02, -0.01, f"up to about n = {fewest(0.01, 0.0316, 0.95)} in each would speak against it; most "
                                "are needed in sst2, now 5"),
-        ("every", 0.02, 0.0, "more seeds alone will not: 1 of 2 comparisons cannot come to a side, such as sst2 "
-                             "(too close to the threshold)"),
-        ("every", None, 0.02, "more seeds alone will not: 1 of 2 comparisons cannot come to a side, such as cola "
-                              "(not run)"),
+        ("every", 0.02, 0.0, "first mend what keeps 1 of 2 comparisons from a verdict, such as sst2: too close to "
+                             "the threshold for any number of seeds"),
+        ("every", None, 0.02, "first mend what keeps 1 of 2 comparisons from a verdict, such as cola: not run"),
         ("every", None, -0.02, f"about n = {fewest(0.0, 0.0316, 0.975)} instead of 5 in sst2 would speak against it"),
         ("every", 1.0, 1.0, ""),
     ],

@@ -341,10 +341,8 @@ def _to_decide(evidence: tuple[Evidence, ...], over: str) -> str:
     if not stuck:
         case = max(evidence, key=lambda case: case.needed)
         return f"up to about n = {case.needed} in each would {each[1]}; most are needed in {case.setting}, now {case.n}"
-    named = stuck[0]
-    why = named.note or "too close to the threshold"
-    where = f"{len(stuck)} of {len(evidence)} comparisons cannot come to a side, such as {named.setting} ({why})"
-    return f"more seeds alone will not: {where}"
+    named, why = stuck[0].setting, stuck[0].note or "too close to the threshold for any number of seeds"
+    return f"first mend what keeps {len(stuck)} of {len(evidence)} comparisons from a verdict, such as {named}: {why}"
 
 
 def _side(margins: Margins) -> str:
