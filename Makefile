@@ -25,7 +25,7 @@ book: env ## rerun the experiments on the pocket model and build the book
 
 test: env lint ## run every check and test
 	@scripts/install-chromium.sh
-	$(VENV)/bin/python -m pytest --timeout=900
+	$(VENV)/bin/python -m pytest --timeout=900 --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lab: env ## open the labs in JupyterLab: operate on layers, explore the results
 	$(VENV)/bin/jupyter lab --notebook-dir=labs
