@@ -329,6 +329,19 @@ def test_publishing_adds_to_what_is_published_and_drops_what_is_no_longer_planne
         assert len(table.with_published(rows(mine, gone), "p", {*planned, ("progressive", gone.id)}, tmp_path)) == 3
 
 
+def test_a_trial_published_in_one_experiment_is_published_in_all_that_plan_it(tmp_path):
+    def rows(experiment, *trials):
+        return table.tidy([result_of(t, 0.5) for t in trials], experiment=experiment, profile="p")
+
+    theirs, mine, not_run = (some_trial(seed=seed) for seed in range(3))
+    table.publish(rows("progressive", theirs), "p", tmp_path)
+    planned = {(name, t.id) for name in ("progressive", "permutation") for t in (theirs, mine, not_run)}
+    whole = table.with_published(rows("permutation", mine), "p", planned, tmp_path)
+    expected = pd.concat([rows(name, theirs, mine) for name in ("permutation", "progressive")])
+    order = ["experiment", "trial_id"]
+    pd.testing.assert_frame_equal(*(t.sort_values(order, ignore_index=True) for t in (whole, expected)))
+
+
 # --- what stands in a store's place ---------------------------------------------------------------------------------
 
 

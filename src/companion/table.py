@@ -193,7 +193,8 @@ def _is_name(profile: str) -> bool:
 def with_published(
     table: pd.DataFrame, profile: str, planned: Collection[tuple[str, str]], folder: Path = RESULTS
 ) -> pd.DataFrame:
-    """The table, and the published rows it lacks whose (experiment, trial id) is ``planned``: other machines' trials.
+    """The table, and the published rows it lacks whose (experiment, trial id) is ``planned``: other machines' trials. A
+    trial that is known in one experiment is known in all that plan it.
 
     Warns (:class:`RowsDropped`) of published rows that are not kept: those of trials that are no longer planned, or all
     of a table that cannot be read or is in an older format, which lacks columns.
@@ -209,7 +210,12 @@ def with_published(
         dropped = f"{gone} of {len(keys)} published rows of profile {profile!r} are dropped"
         warnings.warn(f"{dropped}: its grid no longer has their trials.", RowsDropped, stacklevel=2)
     kept = before[[key in planned and key not in known for key in keys]]
-    return pd.concat([table, kept], ignore_index=True).astype(COLUMNS)
+    whole = pd.concat([table, kept], ignore_index=True)
+    lacking = set(planned) - known - set(keys)
+    shared = pd.DataFrame(sorted(lacking), columns=["experiment", "trial_id"]).merge(
+        whole.drop(columns="experiment").drop_duplicates("trial_id"), on="trial_id"
+    )
+    return pd.concat([whole, shared], ignore_index=True).astype(COLUMNS)
 
 
 def publish(table: pd.DataFrame, profile: str, folder: Path = RESULTS) -> list[Path]:
