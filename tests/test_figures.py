@@ -90,6 +90,17 @@ def test_bands_are_the_intervals_of_stats_and_absent_below_three(table):
     assert layer["mark"]["invalid"].startswith("break-paths")
 
 
+def test_points_that_no_line_joins_have_bars_for_their_intervals(table):
+    bars = [rows for layer, rows in layers_of(progressive(table))["rule"] if "y2" in layer["encoding"]]
+    means = views.progressive(table, "suffix").means
+    expected = means[(means["protocol"] == "released") & means["low"].notna()]  # two places; the others have a band
+    [rows] = bars
+    drawn = {(row["task"], row["x"], row["low"], row["high"]) for row in rows}
+    assert drawn == set(zip(expected["task"], expected["x"], expected["low"], expected["high"], strict=True))
+    assert drawn
+    assert {row["protocol"] for row in rows} == {"released"}
+
+
 def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
     marks = layers_of(progressive(table))
     [(_, dots)] = marks["circle"]

@@ -151,9 +151,12 @@ def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         bands = joined.mark_area(opacity=0.18, clip=True, aria=False, invalid="break-paths-show-domains")
         lines = joined.mark_line(strokeWidth=2, aria=False).encode(x=x, y=y, color=color, strokeDash=dash)
         spread = [bands.encode(**interval), lines]
+        alone = means[(places < FEWEST_PLACES) & means["low"].notna()]
     else:
-        bars = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
-        spread = [bars.encode(**interval)]
+        spread, alone = [], means[means["low"].notna()]
+    if len(alone):
+        bars = _chosen(view, alone).mark_rule(strokeWidth=2, opacity=0.6, clip=True, aria=False)
+        spread.append(bars.encode(**interval))
     points = rows.mark_point(filled=True, size=POINT_SIZE, opacity=1)
     if len(view.members) > 1:  # of this layer, because it has the legend that is clicked
         points = points.add_params(alt.selection_point(name="picked", fields=["series"], bind="legend"))

@@ -104,7 +104,7 @@ def _verdicts(judged: list[claims.Verdict]) -> str:
     for claim in claims.CLAIMS:
         found = {v.profile: f"{SIGNS[v.verdict]}\u00a0{v.verdict}" for v in judged if v.id == claim.id}
         rows.append({"claim": f"[{claim.id}](#{claim.id.lower()})", "says": claim.statement, **found})
-    return markdown(pd.DataFrame(rows, columns=["claim", "says", *profiles])) + "\n"
+    return markdown(pd.DataFrame(rows, columns=["claim", *profiles, "says"])) + "\n"
 
 
 SIGNS = {claims.SUPPORTED: "✓", claims.NOT_SUPPORTED: "✗", claims.UNDECIDED: "?"}
