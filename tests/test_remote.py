@@ -5,10 +5,12 @@ from __future__ import annotations
 import fsspec
 import pytest
 from conftest import result_of, some_trial
+from fsspec.config import set_conf_env
 
-from companion.errors import StoreUnavailable
+from companion.errors import InvalidValue, StoreUnavailable
+from companion.paths import store_place
 from companion.remote import RemoteStore
-from companion.store import SetAside, Store
+from companion.store import SetAside, Store, open_store
 
 FIRST, SECOND, THIRD = (result_of(some_trial(seed=seed), 0.1 * seed) for seed in range(3))
 
@@ -82,7 +84,24 @@ def test_an_address_that_cannot_be_reached_is_named(address, tmp_path):
         RemoteStore(address, tmp_path / "a").put(THIRD)
 
 
-def test_a_password_in_an_address_is_not_told(tmp_path):
-    with pytest.raises(StoreUnavailable, match="the store ftp://…@127.0.0.1:9/x cannot be reached") as raised:
-        RemoteStore("ftp://ada:secret@127.0.0.1:9/x", tmp_path / "a")
+@pytest.mark.parametrize("address", ["ftp://ada:secret@host/x", "sftp://ada:secret/@host:22/x", "memory://:secret@x"])
+def test_a_password_in_an_address_is_refused_and_not_told(address, monkeypatch):
+    wanted = f"the {address.partition(':')[0]}:// address of the store holds a password"
+    with pytest.raises(InvalidValue, match=wanted) as raised:
+        open_store(address)
     assert "secret" not in str(raised.value)
+    monkeypatch.setenv("COMPANION_STORE", address)
+    with pytest.raises(InvalidValue, match=wanted):
+        open_store()
+
+
+@pytest.mark.parametrize("address", ["sftp://ada@host/x", "s3://bucket/a@b", "http://host:80/x", "memory://x:y/z"])
+def test_a_name_and_a_port_are_no_password(address):
+    assert store_place(address) == address
+
+
+def test_a_password_from_the_environment_reaches_the_file_system(monkeypatch):
+    """The remedy in the message is fsspec's own: what it sets is handed to the file system."""
+    given = {}
+    set_conf_env(given, {"FSSPEC_FTP_PASSWORD": "secret"})
+    assert given == {"ftp": {"password": "secret"}}

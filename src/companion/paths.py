@@ -17,9 +17,20 @@ PROFILES = Path(__file__).resolve().parent / "profiles"
 
 def store_place(given: str | Path | None = None) -> Path | str:
     """Where stored trials are: the place given, else ``COMPANION_STORE``, else ``store/`` of the checkout. A folder, or
-    as text an address of a file system that fsspec knows."""
+    as text an address of a file system that fsspec knows.
+
+    Raises :class:`InvalidValue` for an address with a password in it, which executed notebooks and messages would show.
+    """
     place = given or os.environ.get("COMPANION_STORE") or ROOT / "store"
-    return place if isinstance(place, str) and "://" in place else usable(place, "store")
+    if not isinstance(place, str) or "://" not in place:
+        return usable(place, "store")
+    kind, _, rest = place.partition("://")
+    if "@" in rest and ":" in rest.rpartition("@")[0]:
+        raise InvalidValue(
+            f"the {kind}:// address of the store holds a password, which executed notebooks would show",
+            f"take it out, and give it as fsspec reads it: export FSSPEC_{kind.upper()}_PASSWORD",
+        )
+    return place
 
 
 def data_folder(given: str | Path | None = None) -> Path | None:

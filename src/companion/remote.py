@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,9 +74,8 @@ class RemoteStore(Store):
             raise
         except Exception as error:  # each file system has errors of its own
             reason = one_line(f"{type(error).__name__}: {error}")
-            shown = re.sub(r"://[^/@]*@", "://…@", self.address)  # a name and a password are nobody else's
             raise StoreUnavailable(
-                f"the store {shown} cannot be reached ({reason})",
+                f"the store {self.address} cannot be reached ({reason})",
                 "correct the address, its credentials or the network, or install the package that it needs, and run "
                 f"again; what was finished is kept in {self.folder}",
             ) from error
