@@ -97,7 +97,7 @@ def in_fresh_process(row: plan.Row, variant: str, data_dir: Path | None) -> dict
     job["data_dir"] = str(data_dir.absolute()) if data_dir and (row.glue or row.job == "book") else None
     threads = {name: str(job["threads"]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **threads}
-    if row.job != "gpu":
+    if not row.name.startswith("gpu/"):
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the other rows are about processors
     command = [sys.executable, "-m", "benchmarks.child", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -7,10 +7,12 @@ way is imported before the clock starts.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -266,15 +268,17 @@ def sweep(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dic
 
 
 def _swept(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
-    """A sweep into an empty store."""
+    """A sweep into an empty store: the seconds of all of it, and of its median trial once its process had started."""
     from companion.store import Store
     from companion.sweep import run
 
     with tempfile.TemporaryDirectory() as folder:
         report = run(trials, Store(Path(folder)), data_dir=data_dir, workers=workers, progress=False)
+        each = [result.outcome["seconds"] for result in Store(Path(folder))]
     if report.failed:
         raise RuntimeError(report.cause)
-    return {"wall_seconds": round(report.seconds, 3), "trials": report.ran}
+    found = {"wall_seconds": report.seconds, "trial_seconds": statistics.median(each)}
+    return {**{name: round(value, 3) for name, value in found.items()}, "trials": report.ran}
 
 
 def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
@@ -308,6 +312,26 @@ def gpu(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[
     return {**measured, "useful_flops": useful, "value": round(share, 4), "device": device_name()}
 
 
+def grid(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """``value``: hours that the fine-tuning trials of a profile would take on one GPU, several at once, projected from
+    some of each task. A BERT of the shape of the profile's own with random weights stands in for it."""
+    from benchmarks.grid import examples_seen, planned, projected_hours
+
+    workers, sizes = arguments["workers"], arguments["sizes"]
+    shape = {name: arguments[name] for name in ("layers", "width", "head", "vocabulary_of")}
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, clock(found):
+        model = _random_model(Path(folder), **shape, positions=512)
+        trials = planned(arguments["profile"], {"model": model, **arguments["instead"]}, data_dir)
+        first = {trial.task: trial for trial in reversed(trials)}
+        seconds = {task: {} for task in first}
+        for task, size in itertools.product(first, sizes):
+            some = [replace(first[task], train_size=size, seed=seed) for seed in range(arguments["trials"])]
+            seconds[task][examples_seen(some[0])] = _swept(some, workers, data_dir)["trial_seconds"] / workers
+    hours = round(projected_hours(seconds, trials), 3)
+    return {**found, "value": hours, "projected_trials": len(trials), "seconds": seconds, "device": device_name()}
+
+
 def device_matrix_rate(size: int = 4096, products: int = 100) -> float:
     """FLOP per wall second of large bfloat16 matrix products where trials run."""
     import torch
@@ -337,29 +361,36 @@ def _trained(trial) -> dict[str, Any]:
 
 def _random_trial(folder: Path, *, train_size: int, layers: int, width: int, batch_size: int, head: int = 32):
     """A trial of a BERT of that shape (``head``: width of one) with random weights, saved in ``folder``."""
+    model = _random_model(folder, layers=layers, width=width, head=head)
+    arguments = {"model": model, "task": "pocket-sst2", "train_size": train_size, "batch_size": batch_size}
+    return plan_trial({**arguments, "learning_rate": 1e-4, "epochs": 3, "max_length": 64}, None)
+
+
+def _random_model(
+    folder: Path, *, layers: int, width: int, head: int, positions: int = 64, vocabulary_of: str = "pocket-bert"
+) -> str:
+    """The folder of a BERT of that shape with random weights, saved in ``folder``."""
     import torch
     from transformers import BertConfig, BertModel
 
     from companion import models
-    from companion.pocket.pretrain import build_tokenizer
 
     model = folder / f"bert-{layers}x{width}"
     if not model.exists():
-        tokenizer = build_tokenizer()
+        tokenizer = models.load(vocabulary_of).tokenizer
         config = BertConfig(
             vocab_size=len(tokenizer),
             hidden_size=width,
             num_hidden_layers=layers,
             num_attention_heads=max(1, width // head),
             intermediate_size=4 * width,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
         )
         torch.manual_seed(0)
         BertModel(config).save_pretrained(model)
         tokenizer.save_pretrained(model)
     models.weights_of(str(model))
-    arguments = {"model": str(model), "task": "pocket-sst2", "train_size": train_size, "batch_size": batch_size}
-    return plan_trial({**arguments, "learning_rate": 1e-4, "epochs": 3, "max_length": 64}, None)
+    return str(model)
 
 
 JOBS: dict[str, Job] = {
@@ -371,6 +402,7 @@ JOBS: dict[str, Job] = {
     "sweep": sweep,
     "growth": growth,
     "gpu": gpu,
+    "grid": grid,
     "book": book,
 }
 

@@ -45,9 +45,7 @@ def rows(quick: bool) -> list[Row]:
     found += [_growth(quick), _sweep(quick)]
     found += [_probing("pocket-bert", "pocket-cola", quick), _probing("minilm-l6", "cola", quick)]
     found.append(Row("book", "book", {"whole": not quick}, once=True))
-    found.append(_gpu(quick))
-    found.append(Row("gpu/grid", "", {}, unmeasured="the projection needs the times of the paper's trials on a GPU"))
-    return found
+    return [*found, *_gpu(quick)]
 
 
 def _common(model: str, task: str, size: int) -> dict[str, Any]:
@@ -108,12 +106,19 @@ def _growth(quick: bool) -> Row:
     return Row("growth", "growth", {"middle": middle, "values": values, "trials": 2 if quick else 8}, once=True)
 
 
-def _gpu(quick: bool) -> Row:
-    """Trials of a BERT of the paper's shape, with random weights, on one GPU: in one process, and in several."""
+def _gpu(quick: bool) -> list[Row]:
+    """Trials of a BERT of the paper's shape, with random weights, on one GPU: in one process and in several, and from
+    some of each task the hours of the paper's grid."""
     import torch
 
-    sizes = {"train_size": 1000, "layers": 12, "width": 768, "head": 64, "batch_size": 8, "trials": 24, "workers": 8}
+    shape = {"layers": 12, "width": 768, "head": 64, "workers": 8}
+    some = shape | {"train_size": 1000, "batch_size": 8, "trials": 24}
+    grid = shape | {"profile": "paper", "instead": {}, "vocabulary_of": "minilm-l6", "sizes": [500, 2000], "trials": 16}
     if quick:
-        sizes |= {"train_size": 16, "trials": 2, "workers": 2}
+        some |= {"train_size": 16, "trials": 2, "workers": 2}
+        grid |= {"instead": {"train_sizes": [16]}, "sizes": [8, 16], "trials": 2, "workers": 2}
     unmeasured = "" if torch.cuda.is_available() else "no GPU here"
-    return Row("gpu/bert-base", "gpu", sizes, (ONE_AT_A_TIME, AT_ONCE), once=True, unmeasured=unmeasured)
+    return [
+        Row("gpu/bert-base", "gpu", some, (ONE_AT_A_TIME, AT_ONCE), once=True, unmeasured=unmeasured),
+        Row("gpu/grid", "grid", grid, glue=True, once=True, unmeasured=unmeasured),
+    ]

@@ -14,7 +14,7 @@ from conftest import bert_config, save_model
 from test_finetune import plain_loop
 
 from benchmarks import __main__ as bench
-from benchmarks import as_released, child, flops, plan, record, with_trainer
+from benchmarks import as_released, child, flops, grid, plan, record, with_trainer
 from companion import finetune, generated, speed
 
 # --- the baseline ----------------------------------------------------------------------------------------------------
@@ -243,13 +243,48 @@ def test_the_rate_of_products_is_that_of_the_clock(monkeypatch):
     assert child.device_matrix_rate(size=32, products=4) == 4 * 2 * 32**3 / 2.0
 
 
+def test_hours_of_a_grid_by_hand(plan_trial):
+    """CoLA takes 1 s and a hundredth for each example seen, SST-2 half a second however many there are."""
+    seconds = {"cola": {100: 2.0, 300: 4.0}, "sst2": {100: 0.5, 300: 0.5}}
+    trials = [plan_trial(train_size=900), plan_trial(train_size=50, epochs=2), plan_trial(task="sst2", train_size=5000)]
+    assert grid.projected_hours(seconds, trials) == pytest.approx((10.0 + 2.0 + 0.5) / 3600)
+
+
+def test_a_grid_is_the_fine_tuning_trials_of_all_experiments_each_once(tiny_glue, tiny_bert):
+    instead = {"model": tiny_bert, "train_sizes": [16], "seeds": [0], "tasks": ["cola"]}
+    trials = grid.planned("minilm", {**instead, "preserved_layers": {"described": [0, 2]}}, tiny_glue)
+    assert len({trial.id for trial in trials}) == len(trials)
+    assert {(t.task, t.train_size, t.seed, t.model, t.probe_layer) for t in trials} == {
+        ("cola", 16, 0, tiny_bert, None)
+    }
+    assert {trial.reinitialized for trial in trials} >= {(), (0,), (2, 3), (0, 1, 2, 3)}
+
+
+def test_a_grid_is_projected_from_trials_at_once_of_each_task(monkeypatch, tiny_glue):
+    swept = []
+
+    def pretend(trials, workers, data_dir):
+        swept.append((trials[0].task, trials[0].train_size, [trial.seed for trial in trials], workers))
+        return {"trial_seconds": 10.0 + grid.examples_seen(trials[0])}
+
+    monkeypatch.setattr(child, "_swept", pretend)
+    row = next(row for row in plan.rows(quick=True) if row.name == "gpu/grid")
+    small = {"layers": 12, "width": 16, "head": 8, "vocabulary_of": "pocket-bert"}
+    found = child.grid({**row.arguments, **small}, speed.OURS, tiny_glue)
+    assert sorted(swept) == [(task, size, [0, 1], 2) for task in ("cola", "qnli", "sst2") for size in (8, 16)]
+    assert found["projected_trials"] > 3000  # 50 seeds of the every-trial figure alone are more than that
+    assert found["value"] > found["projected_trials"] * (10.0 + 3 * 16) / 2 / 3600  # some have four times the epochs
+    assert found["value"] < found["projected_trials"] * (10.0 + 3.5 * 16) / 2 / 3600
+
+
 @pytest.mark.parametrize(("gpu", "reason"), [(True, ""), (False, "no GPU here")])
-def test_the_gpu_row_is_left_out_only_where_there_is_none(monkeypatch, gpu, reason):
+@pytest.mark.parametrize("name", ["gpu/bert-base", "gpu/grid"])
+def test_a_gpu_row_is_left_out_only_where_there_is_none(monkeypatch, name, gpu, reason):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    assert next(row for row in plan.rows(quick=False) if row.name == "gpu/bert-base").unmeasured == reason
+    assert next(row for row in plan.rows(quick=False) if row.name == name).unmeasured == reason
 
 
-def test_only_the_gpu_row_sees_a_gpu(monkeypatch):
+def test_only_the_gpu_rows_see_a_gpu(monkeypatch):
     seen = {}
 
     def no_process(command, env, **options):
@@ -259,9 +294,8 @@ def test_only_the_gpu_row_sees_a_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setattr(bench.subprocess, "run", no_process)
     for row in plan.rows(quick=True):
-        if row.job:
-            bench.in_fresh_process(row, row.variants[0], None)
-    assert seen.pop("gpu") == "3"
+        bench.in_fresh_process(row, row.variants[0], None)
+    assert (seen.pop("gpu"), seen.pop("grid")) == ("3", "3")
     assert set(seen.values()) == {""}
 
 

@@ -1,0 +1,34 @@
+"""The hours of a profile's fine-tuning trials on this machine, projected from the times of a few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import linear_regression
+from typing import Any
+
+from companion import experiments, profiles
+from companion.trial import Trial
+
+
+def planned(profile: str, instead: Mapping[str, Any], data_dir: Path | None) -> list[Trial]:
+    """The fine-tuning trials of all experiments of a profile, each once, with parameters ``instead`` of its own."""
+    instead = {**instead, "data_dir": str(data_dir or "")}
+    wanted = profiles.load(profile).experiments.items()
+    trials = [trial for name, parameters in wanted for trial in experiments.plan(name, {**parameters, **instead})]
+    return list({trial.id: trial for trial in trials if trial.probe_layer is None}.values())
+
+
+def examples_seen(trial: Trial) -> int:
+    """How many examples the trial trains on, each as often as it comes."""
+    return trial.train_size * trial.epochs
+
+
+def projected_hours(seconds: Mapping[str, Mapping[int, float]], trials: Iterable[Trial]) -> float:
+    """Hours of the trials one after another; ``seconds`` is what was measured: task → examples seen → seconds a trial.
+
+    On a task what a trial takes is a straight line of the examples it sees, as it has the same dev texts whatever they
+    are: the line of least squares through what was measured, two points or more.
+    """
+    lines = {task: linear_regression(list(measured), list(measured.values())) for task, measured in seconds.items()}
+    return sum(lines[t.task].intercept + lines[t.task].slope * examples_seen(t) for t in trials) / 3600
