@@ -101,6 +101,38 @@ def test_points_that_no_line_joins_have_bars_for_their_intervals(table):
     assert {row["protocol"] for row in rows} == {"released"}
 
 
+def placed(chart: alt.TopLevelMixin) -> set[tuple[str, int, float]]:
+    """(series, x, where it is drawn) of every mean, interval and trial."""
+    marks = layers_of(chart)
+    drawn = [rows for kind in ("rule", "point", "circle", "line", "area") for _, rows in marks.get(kind, [])]
+    return {(row["series"], row["x"], round(row["place"], 9)) for rows in drawn for row in rows if "series" in row}
+
+
+def test_points_that_no_line_joins_stand_beside_each_other(table):
+    """Three lines of two places: 100 and 1,000 examples; each 3 % to the right of the one before."""
+    more = table.assign(train_size=1000, trial_id=table["trial_id"] + "/more")
+    view = views.data_scaling(pd.concat([table, more], ignore_index=True))
+    chart = figures.curves(view)
+    factors = dict(zip(view.members, (1 / 1.03, 1, 1.03), strict=True))
+    assert placed(chart) == {(name, x, round(x * factor, 9)) for name, factor in factors.items() for x in (100, 1000)}
+    assert chart.to_dict()["description"].startswith("Points of the score")
+    assert "bars are 95 percent intervals" in chart.to_dict()["description"]
+
+
+def test_on_an_axis_of_layers_they_stand_within_a_third_of_a_step(table):
+    view = views.initialization(table[table["preserved_layers"] == 0])
+    assert placed(figures.curves(view)) == {
+        ("described", 0, -0.15),
+        ("released", 0, 0.15),
+    }
+
+
+def test_points_that_a_line_joins_and_those_of_one_series_stand_at_their_place(table):
+    assert {x - place for _, x, place in placed(progressive(table))} == {0}
+    alone = views.single_layer(table.assign(kind="single", reinitialized="1"))
+    assert {x - place for _, x, place in placed(figures.curves(alone))} == {0}
+
+
 def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
     marks = layers_of(progressive(table))
     [(_, dots)] = marks["circle"]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from companion import theme, views
 from companion.errors import CompanionError, TableUnavailable
-from companion.figures import MENUS, mean_tooltip
+from companion.figures import MENUS, SPREAD, mean_tooltip
 from companion.interventions import paper_permutation
 
 FAMILY = "task (pocket- left out) "
@@ -23,7 +23,6 @@ USUAL_SIZE = "500"  # training examples when the page opens: every experiment bu
 CHOICE = ["profile", "experiment", "family", *CHOSEN]
 POINT = [*CHOICE, "series", "rank", "x"]
 TITLE_WIDTH = 40  # characters of a bold line that a narrow window holds
-SPREAD = 0.3  # of a step of the axis: how far the first and the last line stand apart, so that intervals can be seen
 
 
 def _permutations(trials: pd.DataFrame) -> views.View:

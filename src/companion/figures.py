@@ -19,6 +19,8 @@ EVERY = "all"
 READ_WIDTH = 50  # characters of a line of text that a narrow window holds
 POINT_SIZE, CROSS_SIZE = 60, 170  # square pixels: the arms of a cross reach beyond a point at the same place
 LINE = 15  # pixels of a line of text
+ASIDE = 1.03  # factor between neighbors at one place of a logarithmic axis, so that their intervals can be seen
+SPREAD = 0.3  # of a step of any other axis: how far the first and the last stand apart
 SHOWN = "datum.seed < seeds_below"  # of single trials; means and intervals are always those of all
 TOLD = ["seed", "trial_id", "score", "steps", "seconds", "diverged"]
 MENUS = {"task": "task", "train_size": "training examples", "protocol": "protocol", "epochs": "epochs"}
@@ -54,7 +56,19 @@ def _x_channel(view: View) -> alt.X:
     else:
         scale = _linear_scale(view)
     axis = alt.Axis(values=list(view.ticks), format=",d", grid=False)
-    return alt.X("x:Q", title=view.x_title, scale=scale, axis=axis)
+    return alt.X("place:Q", title=view.x_title, scale=scale, axis=axis)
+
+
+def _placed(view: View, rows: pd.DataFrame) -> pd.DataFrame:
+    """``place``: x, or where no line is drawn a little beside it, by the order of the series, as intervals of one x
+    would hide each other."""
+    if view.joins or len(view.members) == 1:
+        return rows.assign(place=rows["x"])
+    middle = (len(view.members) - 1) / 2
+    ranks = {name: rank - middle for rank, name in enumerate(view.members)}
+    rank = rows["series"].map(lambda name: ranks.get(name, 0.0)).astype(float)
+    aside = rows["x"] * ASIDE**rank if view.logarithmic else rows["x"] + SPREAD * rank / (2 * middle)
+    return rows.assign(place=aside)
 
 
 def _linear_scale(view: View) -> alt.Scale:
@@ -100,7 +114,7 @@ def _reading_place(view: View) -> alt.Parameter:
 
 
 def _reading_line(view: View, x: alt.X) -> alt.Chart:
-    places = alt.Chart(pd.DataFrame({"x": list(view.ticks)})).transform_filter("datum.x == at")
+    places = alt.Chart(pd.DataFrame({"place": list(view.ticks)})).transform_filter("datum.place == at")
     return places.mark_rule(strokeWidth=1, color=theme.PRETRAINED, opacity=0.8, aria=False).encode(x=x)
 
 
@@ -140,7 +154,7 @@ def _reference_layers(view: View, y: alt.Y) -> list[alt.Chart]:
 
 
 def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    means = view.means.rename(columns={"mean": "score"}).drop(columns=["model", "metric", "layers"])
+    means = _placed(view, view.means).rename(columns={"mean": "score"}).drop(columns=["model", "metric", "layers"])
     color, shape, dash = _series_channels(view)
     rows = _chosen(view, means)
     interval = {"x": x, "y": alt.Y("low:Q", title=None), "y2": "high:Q", "color": color}
@@ -165,7 +179,7 @@ def _mean_layers(view: View, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 
 def _drawn(view: View, trials: pd.DataFrame) -> pd.DataFrame:
-    return trials[[*view.menus, "series", "x", *TOLD]]
+    return _placed(view, trials)[[*view.menus, "series", "x", "place", *TOLD]]
 
 
 def _trial_layer(view: View, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -299,8 +313,8 @@ def _layer_strip(view: View, layers: int, redrawn: dict[int, tuple[int, ...]]) -
 def _describe(view: View, fresh: int) -> str:
     """Alt text: what is drawn, not what it shows; the figure's table holds the numbers."""
     text = (
-        f"{'Line chart' if view.ordered else 'Points'} of the score {view.text} ({', '.join(view.members)}), for the "
-        f"tasks {', '.join(view.trials['task'].unique())}; {'bands' if view.ordered else 'bars'} are 95 percent "
+        f"{'Line chart' if view.joins else 'Points'} of the score {view.text} ({', '.join(view.members)}), for the "
+        f"tasks {', '.join(view.trials['task'].unique())}; {'bands' if view.joins else 'bars'} are 95 percent "
         f"intervals, dots are single trials{', crosses diverged ones' if view.trials['diverged'].any() else ''}."
     )
     if not view.reference.empty:

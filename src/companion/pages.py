@@ -86,7 +86,8 @@ def about(trials: pd.DataFrame) -> str:
 
 def _caption(caption: str, view: View) -> str:
     """A figure's caption: what it shows, of which model and tasks, how many trials a point has, what the bands are."""
-    return f"{caption} {about(view.trials)} {counted(view.means['n'], 'trial')} a point. {INTERVAL}"
+    moved = "" if view.joins or len(view.members) == 1 else "Points at one place are moved apart. "
+    return f"{caption} {about(view.trials)} {counted(view.means['n'], 'trial')} a point. {moved}{INTERVAL}"
 
 
 def counted(numbers: pd.Series, what: str) -> str:

@@ -64,6 +64,12 @@ class View:
             return pd.DataFrame(columns=[*self.means.columns])
         return stats.summarize(self.reference, [*SETTING, *(m for m in self.menus if m != "task")])
 
+    @cached_property
+    def joins(self) -> bool:
+        """Whether lines are drawn: where neighbors have an order, and some line has as many places as that takes."""
+        places = self.trials.groupby([*self.menus, "series"])["x"].nunique()
+        return self.ordered and int(places.max()) >= FEWEST_PLACES
+
     @property
     def redrawn(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """Line → the redrawn layers (0-based) at each x; under one name, "", if no two lines differ at any x."""
