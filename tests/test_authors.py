@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -75,3 +77,15 @@ def test_without_trials_of_ours_only_the_pictures_are_drawn(monkeypatch):
     page = pages.beside_authors("probe", ["probing"], views.probing, name="x", caption="Probes.").data
     assert "Nothing of ours is published yet" in page
     assert "not the paper&#x27;s results" in page
+
+
+def test_the_rows_beside_the_picture_hold_both_curves(monkeypatch):
+    trials = ours()
+    trials = trials.assign(experiment="progressive", trial_id=trials.index)
+    monkeypatch.setenv("COMPANION_BOOK", "1")
+    monkeypatch.setattr(pages.tables, "published_profiles", lambda: ["small"])
+    monkeypatch.setattr(pages.tables, "published", lambda profile: trials)
+    drawn = pages.beside_authors("suffix", ["progressive"], lambda t: SimpleNamespace(trials=t), name="x", caption="")
+    twin = drawn.data.partition("<summary>")[2]
+    assert twin.count("<td>small, released</td>") == 3
+    assert twin.count("<td>bert-base-uncased, authors' early plots</td>") == 155

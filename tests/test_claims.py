@@ -241,7 +241,7 @@ def test_a_control_cannot_take_away_what_is_not_there(world):
     without = changed(world, f"kind == 'all' and {LARGE}", lambda rows: 0.9 + 0.0 * rows["score"])
     found = verdict("C8", without)
     assert found.verdict == UNDECIDED
-    assert "without the control, a benefit is not shown either" in found.reason
+    assert "without the control, a benefit above 0.02 is not shown" in found.reason
 
 
 def test_one_control_missing_is_no_support_but_the_other_can_refute(world):
@@ -273,7 +273,7 @@ def test_on_a_coarse_grid_more_layers_redrawn_can_support_but_not_refute(world):
 
 def test_probes_no_better_than_the_embeddings_show_nothing(world):
     flat = changed(world, "kind == 'probe'", lambda rows: 0.5 + 0.0 * rows["score"])
-    assert "no layer probes better than the embeddings" in verdict("C1", flat).reason
+    assert "no layer's mean probe score is 0.02 above that on the embeddings" in verdict("C1", flat).reason
 
 
 def test_kept_blocks_around_the_best_probing_layer(world):
@@ -344,6 +344,7 @@ def test_one_seed_per_permutation_is_judged_over_permutations_and_said_so(world)
     assert found.verdict == UNDECIDED  # less data must not make support easier
     assert found.n == len(ORDERS)
     assert "the interval is over permutations; fewer than 3 seeds have every permutation" in found.reason
+    assert f"0 of {len(ORDERS)} permuted trials diverged" in found.reason
     for task in TASKS:  # costing nothing, though, is told by one seed
         one = changed(one, f"kind == 'permuted' and task == '{task}'", lambda rows: 0.9 + 0.0001 * (rows.index % 5))
     assert verdict("C7", one).verdict == NOT_SUPPORTED
@@ -416,7 +417,7 @@ def test_permutations_that_cost_in_one_seed_alone_do_not_support(world):
 @pytest.mark.parametrize("claim", ["C2", "C5"])
 def test_where_no_layer_probes_well_there_is_nothing_to_resemble_or_to_keep(claim, world):
     flat = changed(world, "kind == 'probe'", lambda rows: 0.5 + 0.0 * rows["score"])
-    assert "no layer probes better than the embeddings" in verdict(claim, flat).reason
+    assert "no layer's mean probe score is 0.02 above that on the embeddings" in verdict(claim, flat).reason
     without = world[~((world["kind"] == "probe") & (world["probe_layer"] == 0))]
     assert "no probe reads the embeddings" in verdict(claim, without).reason
 

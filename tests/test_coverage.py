@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 
 from companion import coverage, table
+from companion.comparisons import CONDITION
 from companion.errors import TableUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def published() -> pd.DataFrame:
-    setting = {"task": "sst2", "train_size": 500, "seconds": 1800.0, "device": "cpu", "processor": "Some CPU"}
+    setting = {**dict.fromkeys(CONDITION, 0), "task": "sst2", "train_size": 500, "kind": "suffix", "probe_layer": None}
+    setting |= {"seconds": 1800.0, "device": "cpu", "processor": "Some CPU"}
     rows = [{**setting, "trial_id": f"t{seed}", "experiment": "progressive", "seed": seed} for seed in range(3)]
     rows.append({**rows[0], "task": "cola", "train_size": 5000, "trial_id": "t9"})
     return pd.DataFrame([*rows, {**rows[0], "experiment": "localized"}])
@@ -39,6 +41,13 @@ def test_planned_published_and_missing_are_counted_by_experiment():
     ]
     assert found.loc["progressive", "run_on"] == "cpu, Some CPU"
     assert found.loc["probing", ["planned", "published", "seeds"]].tolist() == [2, 0, ""]
+
+
+def test_seeds_are_those_of_each_condition_and_not_of_the_intact_model():
+    rows = published().query("experiment == 'progressive'").assign(protocol=["described", "described", "released", "x"])
+    intact = rows.assign(kind="intact", trial_id=["i0", "i1", "i2", "i3"], seed=[0, 1, 2, 3], protocol="described")
+    found = coverage.count("minilm", {"progressive": ["t0"]}, pd.concat([rows, intact], ignore_index=True))
+    assert found["seeds"].tolist() == ["1 to 2"]
 
 
 def test_the_readme_is_rewritten_between_its_marks_and_other_profiles_stay(tmp_path):

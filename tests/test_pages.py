@@ -103,8 +103,8 @@ def test_differences_have_a_sentence_in_the_right_number():
             "high": [0.2, -0.05, -0.1, None],
         }
     )
-    said = "1 has an interval above zero and 2 below zero; 1 has fewer than three seeds and so no interval."
-    assert f"<p>Of 4 differences, {said}</p>" in pages.differences(found, "x").data
+    said = "1 has an interval above zero and 2 below zero; 1 has fewer than three seeds and so no interval"
+    assert f"<p>Of 4 differences, {said}; each interval is of one by itself.</p>" in pages.differences(found, "x").data
     one = pages.differences(found.head(1), "x").data
     assert "<p>Of 1 difference, 1 has an interval above zero and 0 below zero.</p>" in one
 
@@ -152,6 +152,27 @@ def test_gains_of_probes_have_selectivity_and_say_where_there_is_no_gain():
     assert found.loc["first token", "selectivity there"] == "+0.350"
     assert found.loc["first token, random labels", "selectivity there"] == ""
     assert found["nine tenths at layer"].tolist() == ["2", "no gain"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [(0.0816, "+0.082"), (-0.00049, "-0.0005"), (0.00016, "+0.0002"), (-0.00001, "-0.00001"), (-1e-17, "+0.000")],
+)
+def test_a_bound_of_an_interval_shows_on_which_side_of_zero_it_is(bound, text):
+    found = pd.DataFrame({"task": ["a"], "n": [3], "mean": [0.1], "low": [bound], "high": [0.2]})
+    assert f"<td>{text} to +0.200</td>" in pages.differences(found, "x").data
+
+
+def test_the_best_layer_of_equal_means_is_the_first():
+    """0.1 + 0.2 is a last bit above 0.3: what rounding leaves of two equal means must not choose the layer."""
+    kinds = [rows([0.0, 0.0, 0.0], probe_layer=0), rows([0.3] * 3, probe_layer=1), rows([0.1 + 0.2] * 3, probe_layer=2)]
+    assert shown(pages.probe_gains(together(*kinds)))["at layer"].tolist() == ["1"]
+
+
+def test_the_rows_of_a_figure_hold_its_horizontal_line():
+    view = views.single_layer(together(rows(INTACT), rows([0.5, 0.6, 0.7], reinitialized=(2,))))
+    found = view.drawn_means.set_index("series")
+    assert found["mean"].to_dict() == pytest.approx({"one layer random": 0.6, "intact": sum(INTACT) / len(INTACT)})
 
 
 def test_diverged_and_other_trials_are_two_groups_only_if_they_stand_apart():

@@ -402,11 +402,12 @@ def order_matters(task: TaskTrials) -> list[Case]:
     size = sizes_of(permuted)[-1]
     permuted = permuted[permuted["train_size"] == size]
     case, scores = _permuted(task, size, permuted), _complete(permuted, "permutation")
+    told = f"{int(permuted['diverged'].sum())} of {len(permuted)} permuted trials diverged; "
     if len(scores) < FEWEST:
         why = f"fewer than {FEWEST} seeds have every permutation, so whether permutations differ cannot be told"
-        return [_only_if(case, False, f"the interval is over permutations; {why}")]
+        return [_only_if(case, False, f"{told}the interval is over permutations; {why}")]
     paired = _within_seeds(task, size, scores)
-    told = f"within each seed {in_numbers(paired.statistic, paired.interval(LEVEL), paired.n)}"
+    told += f"within each seed {in_numbers(paired.statistic, paired.interval(LEVEL), paired.n)}"
     p = blocked_anova(scores.to_numpy(float))
     agreed = replace(_agreeing(case, paired), note=told)
     return [_only_if(agreed, p < ALPHA / task.among, f"{told}; that permutations differ is not shown (p = {p:.2g})")]
@@ -464,7 +465,7 @@ def _control(task: TaskTrials, what: str, rows: pd.DataFrame) -> Case:
     shown, diverged = t_interval(without["value"]), int(rows["diverged"].sum())
     told = f"{diverged} of {len(rows)} trials with this control diverged"
     if not (shown and shown[0] > task.delta):
-        case = _open(case, "without the control, a benefit is not shown either")
+        case = _open(case, f"without the control, a benefit above {task.delta} is not shown")
     elif diverged > len(rows) / 2:
         case = _open(case, f"{told}, so it cannot tell what learning would change")
     elif diverged:

@@ -147,6 +147,8 @@ def _percent(share: float) -> str:
 SMALL, LARGE = (f"{times * DELTA['accuracy']:g} (Matthews: {times * DELTA['matthews']:g})" for times in (1.0, A_LOT))
 PAIRED = "paired by seed, at the largest train size"
 PROBES = " (logistic probes of the first token, at the largest train size they have)"
+GAINED = f"A task where no layer's mean probe score is {SMALL} above that on the embeddings is left open"
+AT_STAKE = f"all layers together are not shown to be worth more than {SMALL}"
 
 CLAIMS = (
     Claim(
@@ -155,7 +157,7 @@ CLAIMS = (
         quantity=f"intact score minus the score with every layer redrawn from the first that probes well, {PAIRED}; "
         f"a layer probes well if its probe has {_percent(WELL)} of the best gain over the embeddings{PROBES}.",
         rule=f"some task: the interval's upper end is below {SMALL}, or below {_percent(LITTLE)} of what all layers "
-        f"are worth if that is more, and all layers are worth more than {SMALL}.",
+        f"are worth if that is more, and all layers are worth more than {SMALL}. {GAINED}.",
         over="some",
         needs=("probing", "progressive"),
         cases=not_necessary,
@@ -167,7 +169,8 @@ CLAIMS = (
         statement="Layers whose output probes well are not sufficient: kept alone, they do not give the intact score.",
         quantity=f"intact score minus the score with only a short block around the best-probing layer kept, {PAIRED}"
         f"{PROBES}.",
-        rule=f"every task and every such block of the widths run: the interval's lower end is above {SMALL}.",
+        rule=f"every task and every such block of the widths run: the interval's lower end is above {SMALL}. {GAINED}, "
+        f"and one where {AT_STAKE}.",
         over="every",
         needs=("probing", "localized"),
         cases=not_sufficient,
@@ -205,7 +208,7 @@ CLAIMS = (
         quantity="Spearman's correlation of the mean transfer curve with the probing curve at the smallest train size "
         f"minus at the largest, bootstrap over seeds{PROBES}.",
         rule="every task: the interval's lower end is above 0, and no two points of the large size's curve are at "
-        "the best score there is.",
+        f"the best score there is. {GAINED}.",
         over="every",
         needs=("probing", "progressive"),
         cases=resembles_probing,
@@ -219,7 +222,7 @@ CLAIMS = (
         f"all layers, {PAIRED}; and an analysis of variance over positions.",
         rule=f"every task and every block of the widths run: the interval's upper end is below {_percent(MOST)}, and "
         f"in every task positions differ with p < {ALPHA:.2g} divided by the number of tasks; how tasks differ is "
-        "shown, not judged.",
+        f"shown, not judged. A task where {AT_STAKE} is left open.",
         over="every",
         needs=("localized",),
         cases=no_block_carries_it,

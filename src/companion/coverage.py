@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from companion.comparisons import CONDITION
 from companion.errors import TableUnavailable
 from companion.paths import RESULTS
 from companion.table import replace
@@ -35,7 +36,8 @@ def count(profile: str, plans: Mapping[str, Collection[str]], published: pd.Data
     rows = []
     for experiment, planned in plans.items():
         found = published[published["experiment"] == experiment]
-        seeds = found.groupby(["task", "train_size"])["seed"].nunique()
+        changed = found[found["kind"] != "intact"]  # intact models are shared with experiments that have more seeds
+        seeds = changed.groupby(CONDITION, dropna=False)["seed"].nunique()
         rows.append(
             {
                 "profile": profile,
@@ -44,7 +46,7 @@ def count(profile: str, plans: Mapping[str, Collection[str]], published: pd.Data
                 "published": int(found["trial_id"].isin(planned).sum()),
                 "tasks": ", ".join(found["task"].unique()),
                 "train_sizes": ", ".join(f"{size:,}" for size in sorted(found["train_size"].unique())),
-                "seeds": _spread(seeds) if len(found) else "",
+                "seeds": _spread(seeds) if len(seeds) else "",
                 "core_hours": round(found["seconds"].sum() / 3600, 2),
                 "run_on": ", ".join(sorted(set(found["device"] + ", " + found["processor"]))),
             }

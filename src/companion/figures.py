@@ -330,7 +330,7 @@ def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt
     ``ours`` are rows of the tidy table on the same tasks, or none. The x axis is the share of the model's layers, for
     the models need not be equally deep. Dash patterns tell whose curve it is; bands are 95 % t-intervals of ours.
     """
-    both, tasks = _with_authors(early, ours), list(early["task"].unique())
+    both, tasks = with_authors(early, ours), list(early["task"].unique())
     sizes = [size for size in authors.SIZES.values() if size in set(both["examples"])]
     curves = list(both["curves"].unique())  # the authors' first
     dashes = theme.dash_scale([*curves[1:], curves[0]])
@@ -362,7 +362,7 @@ def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt
     )
 
 
-def _with_authors(early: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+def with_authors(early: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     """Points of both: the digitised values, and means of our trials with their intervals."""
     means = stats.summarize(ours, ["model", "protocol", "task", "metric", "layers", "train_size", "preserved_layers"])
     examples, names = means["train_size"].map("{:,}".format), means["model"] + ", " + means["protocol"]

@@ -139,7 +139,7 @@ def figure(study: Study, view_of: Callable[[pd.DataFrame], View], *, name: str, 
         fresh = view_of(study.this_run)
     except TableUnavailable:  # nothing of this run belongs in this figure
         fresh = None
-    return embed.show(figures.curves(view, fresh), name=name, caption=_caption(caption, view), rows=view.means)
+    return embed.show(figures.curves(view, fresh), name=name, caption=_caption(caption, view), rows=view.drawn_means)
 
 
 def published_figure(
@@ -158,7 +158,7 @@ def published_figure(
     except TableUnavailable:
         return Markdown(f"*Profile `{profile}` has no published trials of this experiment yet.*")
     card = run_card(trials, f"Published trials: profile {profile}")
-    drawn = embed.show(figures.curves(view), name=name, caption=_caption(caption, view), rows=view.means)
+    drawn = embed.show(figures.curves(view), name=name, caption=_caption(caption, view), rows=view.drawn_means)
     return HTML(card.data + drawn.data)
 
 
@@ -203,7 +203,8 @@ def beside_authors(
     )
     note += "Bands are 95 % intervals of this companion's means." if len(rows) else "Nothing of ours is published yet."
     chart = figures.beside_authors(early, rows, x_title)
-    return embed.show(chart, name=name, caption=f"{caption} {note} Dev split.", rows=early)
+    drawn = figures.with_authors(early, rows)
+    return embed.show(chart, name=name, caption=f"{caption} {note} Dev split.", rows=drawn)
 
 
 def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
@@ -230,12 +231,19 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
         "n",
     ]
     shown = shown[[c for c in keep if c in shown]].rename(columns=names)
-    head = f"<p>Of {_number(len(rows), 'difference')}, {_intervals(rows)}.</p>"
+    alone = "; each interval is of one by itself" if len(rows) > 1 else ""
+    head = f"<p>Of {_number(len(rows), 'difference')}, {_intervals(rows)}{alone}.</p>"
     return HTML(head + rows_table(shown, "Differences"))
 
 
 def _interval(low: float, high: float) -> str:
-    return "fewer than three seeds" if pd.isna(low) else f"{low:+z.3f} to {high:+z.3f}"
+    return "fewer than three seeds" if pd.isna(low) else f"{_bound(low)} to {_bound(high)}"
+
+
+def _bound(value: float) -> str:
+    """Three digits, or as many as it takes, up to six, to say on which side of zero it is."""
+    digits = 3 if abs(value) >= 0.0005 or abs(value) < 1e-6 else -math.floor(math.log10(abs(value)))
+    return f"{value:+z.{digits}f}"
 
 
 def _intervals(rows: pd.DataFrame) -> str:
@@ -311,7 +319,7 @@ def probe_gains(trials: pd.DataFrame) -> HTML:
     view, by = views.probing(trials), ["task", "train_size", "series", "x"]
     control, rows = view.means.set_index(by)["mean"], []
     for key, curve in view.means.groupby(["task", "metric", "train_size", "series"], sort=False):
-        means = curve.set_index("x")["mean"].sort_index()
+        means = curve.set_index("x")["mean"].sort_index().round(9)  # equal scores may differ in their last bit
         gain = means.max() - means.iloc[0]
         reached = means.index[means >= means.iloc[0] + 0.9 * gain][0] if gain > 0 else "no gain"
         task, _, size, series = key

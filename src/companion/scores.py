@@ -100,11 +100,11 @@ class TaskTrials:
         return probes.groupby(probes["probe_layer"].astype(int))["score"].mean()
 
     def nothing_to_read(self) -> str:
-        """Why no claim about layers that probe well can be judged, or "" if some layer probes better than none."""
+        """Why no claim about layers that probe well can be judged, or "" if some layer probes clearly better."""
         if 0 not in self.probing_curve:
             return "no probe reads the embeddings"
         gain = self.probing_curve.drop(0).max() - self.probing_curve[0]
-        return "" if gain > self.delta else "no layer probes better than the embeddings"
+        return "" if gain > self.delta else f"no layer's mean probe score is {self.delta} above that on the embeddings"
 
     def nothing_at_stake(self, size: int) -> str:
         """Why no claim about parts of the benefit can be judged at this size, or "" if the benefit is shown."""

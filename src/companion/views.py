@@ -64,6 +64,13 @@ class View:
             return pd.DataFrame(columns=[*self.means.columns])
         return stats.summarize(self.reference, [*SETTING, *(m for m in self.menus if m != "task")])
 
+    @property
+    def drawn_means(self) -> pd.DataFrame:
+        """Every mean in the picture: the points, and without an x those of the horizontal line, as series "intact"."""
+        if self.reference.empty:
+            return self.means
+        return pd.concat([self.means, self.reference_means.assign(series="intact")], ignore_index=True)
+
     @cached_property
     def joins(self) -> bool:
         """Whether lines are drawn: where neighbors have an order, and some line has as many places as that takes."""
