@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 from hypothesis import given
@@ -32,7 +33,21 @@ def test_probes_that_share_passes_are_one_group():
         result_of(some_trial(), seconds=5.0)
     ]
     rows = table.tidy([*results, results[0]], experiment="probing", profile="p")
-    assert sorted(schedule.lengths(rows)) == [5.0, 6.0]
+    [sweep] = schedule.sweeps(rows, ["probing"])
+    assert sorted(sweep) == [5.0, 6.0]
+
+
+def test_what_an_earlier_experiment_ran_is_not_run_again():
+    first, second, third = (result_of(some_trial(seed=seed), seconds=seed + 1.0) for seed in range(3))
+    rows = pd.concat(
+        [
+            table.tidy([second, third], experiment="localized", profile="p"),
+            table.tidy([first, second], experiment="progressive", profile="p"),
+            table.tidy([third], experiment="absent from the profile", profile="p"),
+        ]
+    )
+    assert schedule.sweeps(rows, ["progressive", "localized"]) == [[1.0, 2.0], [3.0]]
+    assert schedule.sweeps(rows, ["localized", "progressive"]) == [[2.0, 3.0], [1.0]]
 
 
 @pytest.mark.skipif("minilm" not in table.published_profiles(), reason="results/minilm.parquet is not there")

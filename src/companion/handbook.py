@@ -63,7 +63,7 @@ def parameters() -> str:
     for parameter, by_notebook in found.items():
         defaults = {told["default"] for told in by_notebook.values()}
         everywhere = len(by_notebook) == len(NOTEBOOK_ORDER)
-        told = Counter(t["help"].strip() for t in by_notebook.values()).most_common(1)[0][0]
+        told = _meaning({name: told["help"].strip() for name, told in by_notebook.items()})
         kind = next(iter(by_notebook.values()))["inferred_type_name"].strip()
         pages = ", ".join(f"[{name.replace('_', ' ')}](../notebooks/{name}.ipynb)" for name in by_notebook)
         rows.append(
@@ -75,6 +75,13 @@ def parameters() -> str:
             }
         )
     return markdown(pd.DataFrame(rows))
+
+
+def _meaning(by_notebook: dict[str, str]) -> str:
+    """What a parameter means: the comment that most notebooks have, and in brackets where it means something else."""
+    usual = Counter(by_notebook.values()).most_common(1)[0][0]
+    others = [f"{name.replace('_', ' ')}: {said}" for name, said in by_notebook.items() if said != usual]
+    return f"{usual} ({'; '.join(others)})" if others else usual
 
 
 NOTEBOOK_ORDER = (
@@ -158,17 +165,18 @@ def seconds_in_grid(trials: pd.DataFrame, profile: str, experiment: str) -> floa
 
 
 def cost_of_a_trial() -> str:
-    """Steps, seconds and examples per second of one fine-tuning (medians), by profile, task and train size."""
+    """Steps, seconds and examples per second of one fine-tuning (medians), by profile, task, train size and epochs."""
     rows = []
     for name in table.published_profiles():
         trials = table.published(name).drop_duplicates("trial_id")
         tuned = trials[trials["kind"] != "probe"]
-        for (task, size), found in tuned.groupby(["task", "train_size"], sort=False):
+        for (task, size, epochs), found in tuned.groupby(["task", "train_size", "epochs"]):
             rows.append(
                 {
                     "profile": f"`{name}`",
                     "task": task,
                     "training examples": f"{size:,}",
+                    "epochs": int(epochs),
                     "steps": f"{found['steps'].median():,.0f}",
                     "seconds, median": f"{found['seconds'].median():.1f}",
                     "examples per second": f"{found['examples_per_second'].median():,.0f}",

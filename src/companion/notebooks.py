@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import platform
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,8 @@ def execute_all(wanted: Mapping[str, Mapping[str, Any]], folder: Path, **environ
 
 
 def _execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
-    unfinished = out.with_name(f".{out.name}")
+    # several machines may write the same page in one folder
+    unfinished = out.with_name(f".{platform.node()}-{os.getpid()}-{out.name}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(

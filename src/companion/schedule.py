@@ -11,10 +11,19 @@ from companion.sweep import groups
 from companion.table import trial_of
 
 
-def lengths(published: pd.DataFrame) -> list[float]:
-    """Seconds of each group of a published table that a sweep hands to one worker: a fine-tuning trial, or probes
-    that share their passes."""
-    rows = published.drop_duplicates("trial_id")
+def sweeps(published: pd.DataFrame, experiments: Sequence[str]) -> list[list[float]]:
+    """For each experiment, in the order given, the seconds of each group of its published trials that a sweep hands to
+    one worker: a fine-tuning trial, or probes that share their passes. What an earlier experiment ran is not run again.
+    """
+    ranks = {name: rank for rank, name in enumerate(experiments)}
+    rows = published[published["experiment"].isin(list(ranks))].sort_values(
+        "experiment", key=lambda names: names.map(ranks), kind="stable"
+    )
+    rows = rows.drop_duplicates("trial_id")
+    return [_lengths(found) for _, found in rows.groupby("experiment", sort=False)]
+
+
+def _lengths(rows: pd.DataFrame) -> list[float]:
     trials = {trial_of(row): float(row["seconds"]) for _, row in rows.iterrows()}
     return [sum(trials[trial] for trial in group) for group in groups(list(trials))]
 
