@@ -71,7 +71,7 @@ def measure(row: plan.Row, options: argparse.Namespace, data_dir: Path | None) -
         if old is None or "skipped" in old:  # what was measured elsewhere stays
             record.write(options.out, row.name, record.skipped(row.described(), reason, options.quick))
         return
-    if not options.again and record.is_current(old, options.quick):
+    if not options.again and record.is_current(old, row.described(), options.quick):
         print(f"{row.name}: measured already", flush=True)
         return
     runs = []
@@ -97,8 +97,9 @@ def in_fresh_process(row: plan.Row, variant: str, data_dir: Path | None) -> dict
     job["data_dir"] = str(data_dir.absolute()) if data_dir and (row.glue or row.job == "book") else None
     threads = {name: str(job["threads"]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **threads}
-    if not row.name.startswith("gpu/"):
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # the other rows are about processors
+    # rows of a GPU are about one, the first there is; the others are about processors
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if row.name.startswith("gpu/") else ""
+    environment["CUDA_VISIBLE_DEVICES"] = seen
     command = [sys.executable, "-m", "benchmarks.child", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

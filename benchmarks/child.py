@@ -12,7 +12,6 @@ import json
 import math
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -268,17 +267,25 @@ def sweep(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dic
 
 
 def _swept(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
-    """A sweep into an empty store: the seconds of all of it, and of its median trial once its process had started."""
+    """A sweep into an empty store."""
     from companion.store import Store
     from companion.sweep import run
 
     with tempfile.TemporaryDirectory() as folder:
         report = run(trials, Store(Path(folder)), data_dir=data_dir, workers=workers, progress=False)
-        each = [result.outcome["seconds"] for result in Store(Path(folder))]
     if report.failed:
         raise RuntimeError(report.cause)
-    found = {"wall_seconds": report.seconds, "trial_seconds": statistics.median(each)}
-    return {**{name: round(value, 3) for name, value in found.items()}, "trials": report.ran}
+    return {"wall_seconds": round(report.seconds, 3), "trials": report.ran}
+
+
+def _swept_twice(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
+    """``trial_seconds``: wall seconds that a trial adds to a sweep, ``workers`` at a time, from a sweep of half of them
+    and one of all. So the start of processes and of the GPU, loading and the wait for the last trial count in neither.
+    """
+    few = _swept(trials[: len(trials) // 2], workers, data_dir)
+    many = _swept(trials, workers, data_dir)
+    added = (many["wall_seconds"] - few["wall_seconds"]) / (many["trials"] - few["trials"])
+    return {**many, "trial_seconds": round(added, 4)}
 
 
 def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
@@ -300,40 +307,44 @@ def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> di
 
 
 def gpu(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
-    """Wall seconds of trials that differ in their seed, one or several at a time on one GPU, new processes' start
-    included; ``value`` is their useful arithmetic as a share of the GPU's rate of large matrix products in bfloat16."""
+    """Wall seconds that a trial takes when trials that differ in their seed run on one GPU, one or several at a time;
+    ``value`` is its useful arithmetic as a share of the GPU's rate of large matrix products in bfloat16."""
     sizes = {name: arguments[name] for name in ("train_size", "layers", "width", "head", "batch_size")}
     with tempfile.TemporaryDirectory() as folder:
         trial = _random_trial(Path(folder), **sizes)
         trials = [replace(trial, seed=seed) for seed in range(arguments["trials"])]
-        useful = useful_flops(trial, None) * len(trials)
-        measured = _swept(trials, arguments["workers"] if variant == AT_ONCE else 1, None)
-    share = useful / measured["wall_seconds"] / device_matrix_rate()
+        useful = useful_flops(trial, None)
+        measured = _swept_twice(trials, arguments["workers"] if variant == AT_ONCE else 1, None)
+    share = useful / measured["trial_seconds"] / device_matrix_rate()
     return {**measured, "useful_flops": useful, "value": round(share, 4), "device": device_name()}
 
 
 def grid(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
     """``value``: hours that the fine-tuning trials of a profile would take on one GPU, several at once, projected from
-    some of each task. A BERT of the shape of the profile's own with random weights stands in for it."""
+    some of each task, of which the upper half of the layers is redrawn. A BERT of the shape of the profile's own with
+    random weights stands in for it."""
     from benchmarks.grid import examples_seen, planned, projected_hours
+    from companion.interventions import suffix
 
-    workers, sizes = arguments["workers"], arguments["sizes"]
     shape = {name: arguments[name] for name in ("layers", "width", "head", "vocabulary_of")}
+    redrawn = suffix(arguments["layers"] // 2, arguments["layers"])
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, clock(found):
         model = _random_model(Path(folder), **shape, positions=512)
         trials = planned(arguments["profile"], {"model": model, **arguments["instead"]}, data_dir)
-        first = {trial.task: trial for trial in reversed(trials)}
-        seconds = {task: {} for task in first}
-        for task, size in itertools.product(first, sizes):
-            some = [replace(first[task], train_size=size, seed=seed) for seed in range(arguments["trials"])]
-            seconds[task][examples_seen(some[0])] = _swept(some, workers, data_dir)["trial_seconds"] / workers
+        intact = {trial.task: trial for trial in reversed(trials)}  # the first of each task
+        seconds = {task: {} for task in intact}
+        for task, size in itertools.product(intact, arguments["sizes"]):
+            changed = replace(intact[task], train_size=size, reinitialized=redrawn)
+            some = [replace(changed, seed=seed) for seed in range(arguments["trials"])]
+            measured = _swept_twice(some, arguments["workers"], data_dir)
+            seconds[task][examples_seen(changed)] = measured["trial_seconds"]
     hours = round(projected_hours(seconds, trials), 3)
     return {**found, "value": hours, "projected_trials": len(trials), "seconds": seconds, "device": device_name()}
 
 
-def device_matrix_rate(size: int = 4096, products: int = 100) -> float:
-    """FLOP per wall second of large bfloat16 matrix products where trials run."""
+def device_matrix_rate(size: int = 8192, products: int = 500) -> float:
+    """FLOP per wall second of large bfloat16 matrix products where trials run; on a large GPU for about a second."""
     import torch
 
     from companion.finetune import device

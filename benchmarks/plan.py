@@ -112,11 +112,11 @@ def _gpu(quick: bool) -> list[Row]:
     import torch
 
     shape = {"layers": 12, "width": 768, "head": 64, "workers": 8}
-    some = shape | {"train_size": 1000, "batch_size": 8, "trials": 24}
-    grid = shape | {"profile": "paper", "instead": {}, "vocabulary_of": "minilm-l6", "sizes": [500, 2000], "trials": 16}
+    some = shape | {"train_size": 1000, "batch_size": 8, "trials": 32}
+    grid = shape | {"profile": "paper", "instead": {}, "vocabulary_of": "minilm-l6", "sizes": [500, 4000], "trials": 32}
     if quick:
-        some |= {"train_size": 16, "trials": 2, "workers": 2}
-        grid |= {"instead": {"train_sizes": [16]}, "sizes": [8, 16], "trials": 2, "workers": 2}
+        some |= {"train_size": 16, "trials": 8, "workers": 2}
+        grid |= {"instead": {"train_sizes": [16]}, "sizes": [8, 16], "trials": 8, "workers": 2}
     unmeasured = "" if torch.cuda.is_available() else "no GPU here"
     return [
         Row("gpu/bert-base", "gpu", some, (ONE_AT_A_TIME, AT_ONCE), once=True, unmeasured=unmeasured),

@@ -60,8 +60,13 @@ def where() -> dict[str, Any]:
     }
 
 
-def is_current(old: dict[str, Any] | None, quick: bool) -> bool:
-    """Whether a stored row is of this code on this kind of machine, and as thorough as now asked for."""
+def is_current(old: dict[str, Any] | None, plan: dict[str, Any], quick: bool) -> bool:
+    """Whether a stored row is of this plan and code on this kind of machine, and as thorough as now asked for."""
+    if old is None or "runs" not in old:
+        return False
     now = where()
-    same = ("machine", "versions", "git_commit")
-    return old is not None and "runs" in old and old["quick"] == quick and all(old[name] == now[name] for name in same)
+    wanted = {**plan, **{name: now[name] for name in ("machine", "versions", "git_commit")}, "quick": quick}
+    here = provenance.device_name()
+    return all(old[name] == value for name, value in wanted.items()) and all(
+        run.get("device", here) == here for run in old["runs"]
+    )

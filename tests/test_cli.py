@@ -495,9 +495,9 @@ def test_status_tells_causes_and_a_run_may_try_given_up_trials_again(profile, st
     assert f"\n  trial {bad.id} failed 3 times: a cause\n" in capsys.readouterr().out
     seen = {}
     monkeypatch.setattr(notebooks, "execute", lambda name, given, out, **environment: seen.update(environment) or out)
-    assert main(["run", "--profile", str(profile), "--time-limit", "0.5"]) == 0
+    assert main(["run", "--profile", str(profile), "--time-limit", "0.5", "--workers", "2"]) == 0
     assert Store(store).attempts(bad) == 3
-    assert seen == {"COMPANION_TIME_LIMIT": "0.5"}
+    assert seen == {"COMPANION_TIME_LIMIT": "0.5", "COMPANION_WORKERS": "2"}
     assert main(["run", "--profile", str(profile), "--retry-failed"]) == 0
     assert capsys.readouterr().out.splitlines()[-3] == "1 failed trials will be tried again"
     assert Store(store).attempts(bad) == 0
@@ -581,6 +581,7 @@ def test_cores_are_those_that_may_be_used(tiny_bert, monkeypatch, capsys):
     """As in a container or a batch job, which may use fewer than the machine has."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 6, 7}, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     main(["doctor"])
     assert "ok    device: CPU, 3 cores\n" in capsys.readouterr().out
     asked = []

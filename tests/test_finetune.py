@@ -378,6 +378,15 @@ def test_predicting_one_class_alone_counts_as_diverged(tiny_bert, plan_trial, ti
 # --- bookkeeping ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bias", [[0.0, math.inf], [1.0, math.nan], [-math.inf, 1.0]])
+def test_a_logit_that_is_not_finite_counts_as_class_0(bias, tiny_bert):
+    base, texts = some_texts(tiny_bert)
+    classifier = Classifier(copy.deepcopy(base.network), generator(0, "head"), 0.02)
+    with torch.no_grad():
+        classifier.head.bias.copy_(torch.tensor(bias))
+    assert not finetune.predict(classifier, texts, base.tokenizer.pad_token_id).any()
+
+
 def test_loss_curve_is_the_mean_of_twenty_stretches():
     assert finetune._summary([1.0, 2.0, 3.0]) == (1.0, 2.0, 3.0)
     curve = finetune._summary([float(i) for i in range(40)])
@@ -392,7 +401,18 @@ def test_outcome_of_a_trial_is_plausible(plan_trial, tiny_glue):
     assert outcome.steps == 6
     assert outcome.seconds > 0
     assert outcome.examples_per_second > 0
-    assert outcome.peak_memory_mb > 50
+    assert outcome.peak_memory_mb > (50 if finetune.device().type == "cpu" else 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_trial_on_a_gpu_says_nearly_what_it_says_on_a_processor(lively, plan_trial, tiny_glue, monkeypatch):
+    trial = plan_trial(model=lively, train_size=24, epochs=2, reinitialized=(2, 3))
+    torch.cuda.reset_peak_memory_stats()
+    there = finetune.finetune(trial, data_dir=tiny_glue)
+    assert torch.cuda.max_memory_allocated() > 0
+    monkeypatch.setattr(finetune, "device", lambda: torch.device("cpu"))
+    here = finetune.finetune(trial, data_dir=tiny_glue)
+    assert there.loss_curve == pytest.approx(here.loss_curve, abs=1e-2)
 
 
 @pytest.mark.parametrize("change", [{}, {"probe_layer": 2, "protocol": "released"}], ids=["fine-tuning", "probe"])

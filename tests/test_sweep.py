@@ -193,6 +193,17 @@ def test_wrong_settings_of_a_sweep(run, monkeypatch):
             run([])
     monkeypatch.delenv("COMPANION_TIME_LIMIT")
     assert run([], executor="processes").ran == 0
+    for number in ("0", "-1", "two", "1.5", "²"):
+        monkeypatch.setenv("COMPANION_WORKERS", number)
+        with pytest.raises(InvalidValue, match=f"{number} workers cannot run anything"):
+            run([])
+
+
+def test_the_environment_says_how_many_workers_where_nothing_else_does(monkeypatch):
+    assert sweep.workers_wanted() is None
+    monkeypatch.setenv("COMPANION_WORKERS", "8")
+    assert sweep.workers_wanted() == 8
+    assert sweep.workers_wanted(2) == 2
 
 
 def test_a_worker_that_is_killed_costs_an_attempt_and_no_trial(run, plan_trial, store):

@@ -1,7 +1,8 @@
 """Trials on a Ray cluster: an existing one, named by Ray's own ``RAY_ADDRESS``, or one of this machine alone.
 
 Groups of trials are Ray tasks; the results come back to the sweep, which alone writes to the store, so workers need no
-shared folder for them. Ray keeps worker processes between tasks, and each keeps the model and the data it has loaded.
+shared folder for them. Ray keeps worker processes between tasks, unless they use a GPU, and each keeps the model and
+the data it has loaded.
 Ray itself repeats nothing: a task lost with its worker or node is a failed attempt, which the sweep counts and repeats.
 """
 

@@ -187,6 +187,8 @@ class _Worker:
         if isinstance(said, Result):
             return News(group, [said], ended=False)
         self.group = None
+        if said and self._device is not None:
+            self.end()  # some errors of a GPU let every later call of their process fail
         return News(group, cause=said)
 
     def _failed(self, cause: str) -> News:

@@ -9,10 +9,11 @@ of words that occur nowhere in the trial are left out (without weight decay a ro
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +108,19 @@ def finetune(
     intervene(network, trial, base.sigma)
     classifier = Classifier(network, stream(trial.seed, "head"), base.sigma).to(device())
     pad = base.tokenizer.pad_token_id
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(trial.seed, "dropout"))
+    with own_dropout(trial):
         losses = train_epochs(classifier, train, trial, pad, on_step)
     predictions = predict(classifier, dev, pad)
     seconds = time.perf_counter() - started
     return outcome(data.task, dev.labels, predictions, losses, examples_in(len(losses), trial), seconds)
+
+
+@contextlib.contextmanager
+def own_dropout(trial: Trial) -> Iterator[None]:
+    """Dropout drawn from the trial's own stream; the generators of the CPU and of the GPU in use are put back."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        torch.manual_seed(stream_seed(trial.seed, "dropout"))
+        yield
 
 
 def device() -> torch.device:
@@ -255,7 +263,7 @@ def train_epochs(
             texts, labels = collate(train, batch.numpy(), pad, device)
             loss = F.cross_entropy(classifier(texts), labels)
             losses.append(loss.detach())
-            if device.type == "cpu" and not torch.isfinite(loss):
+            if not torch.isfinite(loss):
                 return torch.stack(losses).tolist()
             loss.backward()
             nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
@@ -271,13 +279,14 @@ def train_epochs(
 
 @torch.no_grad()
 def predict(classifier: Classifier, texts: Texts, pad: int) -> np.ndarray:
-    """Predicted classes (n,), computed in order of length; logits that are not finite count as class 0."""
+    """Predicted classes (n,), computed in order of length; class 0 where a logit is not finite."""
     classifier.eval()
     device = classifier.head.weight.device
     predictions = np.zeros(len(texts), dtype=np.int64)
     for batch in by_length(texts.lengths, EVALUATION_TOKENS):
-        logits = classifier(collate(texts, batch, pad, device)[0]).nan_to_num(nan=0.0)
-        predictions[batch] = logits.argmax(-1).cpu().numpy()
+        logits = classifier(collate(texts, batch, pad, device)[0])
+        finite = logits.isfinite().all(-1)
+        predictions[batch] = (logits.argmax(-1) * finite).cpu().numpy()
     return predictions
 
 

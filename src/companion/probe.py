@@ -35,6 +35,7 @@ from companion.finetune import (
     device,
     examples_in,
     outcome,
+    own_dropout,
     prepare,
     tokenize,
 )
@@ -192,8 +193,7 @@ def _train_heads(
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1 - step / total) for o in optimizers]
     losses: list[list[float]] = [[] for _ in heads]
     network.train(chosen.probe_dropout)
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(trial.seed, "dropout"))
+    with own_dropout(trial):
         for _ in range(trial.epochs):
             for rows in torch.randperm(len(train), generator=order).split(trial.batch_size):
                 batch, labels = collate(train, rows.numpy(), pad, heads[0].head.weight.device)

@@ -141,10 +141,10 @@ def _machine_aims() -> Iterator[Aim]:
         said = f"{name.split('/')[1]}: start of `companion trial` to its first step, data at hand"
         yield Aim(said, name, _wall, "{:.1f} s", 5, more=False)
     yield Aim("building the book from stored results", "book", _wall, "{:.0f} s", 60, more=False)
-    said, several = "BERT base on a GPU, several trials at once", _against(ONE_AT_A_TIME, AT_ONCE, "wall_seconds")
+    said, several = "BERT base on a GPU, several trials at once", _against(ONE_AT_A_TIME, AT_ONCE, "trial_seconds")
     yield Aim(f"{said}: share of the bf16 matrix rate", "gpu/bert-base", _value(AT_ONCE), "{:.0%}", 0.35)
     yield Aim(f"{said}: wall seconds of one at a time, to those of several", "gpu/bert-base", several, "{:.1f}×", 8)
-    grid = "the paper's fine-tuning grid on one H200, projected"
+    grid = "the paper's fine-tuning grid on one GPU, projected (the aim is for an H200)"
     yield Aim(grid, "gpu/grid", _value(OURS), "{:.1f} h", 3, more=False)
 
 
@@ -286,7 +286,7 @@ FACTORS = {
     "layers": "layers",
     "width": "width",
     "batch_size": "batch size",
-    "workers": "workers (wall seconds)",
+    "workers": "workers (wall seconds of a sweep)",
 }
 
 

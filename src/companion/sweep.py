@@ -104,10 +104,10 @@ def run(
 ) -> Report:
     """Run every trial that the store lacks; each result is stored as soon as it is there.
 
-    ``processes`` starts ``workers`` processes (default: one per core, or per GPU) with one thread each, so that a
-    trial's score does not depend on how many run beside it; ``ray`` does so on a cluster; ``local`` runs in this
-    process, where nothing can stop a trial. Elsewhere a trial may take ``time_limit`` seconds (default:
-    ``COMPANION_TIME_LIMIT`` in hours, else 12 hours).
+    ``processes`` starts ``workers`` processes (default: ``COMPANION_WORKERS``, else one per core, or per GPU) with one
+    thread each, so that a trial's score does not depend on how many run beside it; ``ray`` does so on a cluster;
+    ``local`` runs in this process, where nothing can stop a trial. Elsewhere a trial may take ``time_limit`` seconds
+    (default: ``COMPANION_TIME_LIMIT`` in hours, else 12 hours).
 
     A trial that raises, is late or loses its process is noted in the store as failed, and tried again when all others
     have been, up to three times in all; later sweeps leave it alone, with a warning (:class:`TrialsFailed`), until
@@ -116,8 +116,7 @@ def run(
     """
     if executor not in EXECUTORS:
         raise UnknownName("executor", executor, EXECUTORS)
-    if workers is not None and workers < 1:
-        raise InvalidValue(f"{workers} workers cannot run anything", "give a whole number from 1 up")
+    workers = workers_wanted(workers)
     limit = time_limit if time_limit is not None else hours_allowed() * 3600
     store.check_writable()
     unique = list({trial.id: trial for trial in trials}.values())
@@ -158,6 +157,14 @@ def _work_off(queue: _Queue, events: Iterator[News], bar: tqdm) -> None:
             bar.update(before + queue.finished - bar.n)
     finally:
         events.close()
+
+
+def workers_wanted(given: int | None = None) -> int | None:
+    """The number given, else ``COMPANION_WORKERS``, else None; :class:`InvalidValue` for no whole number from 1 up."""
+    wanted = os.environ.get("COMPANION_WORKERS", "") if given is None else str(given)
+    if wanted and not (wanted.isascii() and wanted.isdigit() and int(wanted)):
+        raise InvalidValue(f"{wanted} workers cannot run anything", "give a whole number from 1 up")
+    return int(wanted) if wanted else None
 
 
 def hours_allowed() -> float:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import SimpleQueue, get_context
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from companion import tasks
 from companion.errors import InvalidValue, WorkersLost
-from companion.executors import cores, set_threads
+from companion.executors import set_threads, slots
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
@@ -49,15 +50,26 @@ def scores(
     ]
     row = functools.partial(_row, folder=settings.folder)
     try:
-        with ProcessPoolExecutor(workers or cores(), mp_context=get_context("spawn"), initializer=_start) as pool:
+        with _pool(slots(workers)) as pool:
             return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
     except BrokenProcessPool as error:
         remedy = "free some memory or use fewer --workers and run again"
         raise WorkersLost("a worker process of the tuning died", remedy) from error
 
 
-def _start() -> None:
-    """What a worker process begins with."""
+def _pool(devices: list[str | None]) -> ProcessPoolExecutor:
+    """A process for each of these (see :func:`companion.executors.slots`)."""
+    context = get_context("spawn")
+    free = context.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    return ProcessPoolExecutor(len(devices), mp_context=context, initializer=_start, initargs=(free,))
+
+
+def _start(free: SimpleQueue) -> None:
+    """What a worker process begins with: a GPU of those that are free, where there are any."""
+    if (device := free.get()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     set_threads()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches it too, and ends it without a word
 

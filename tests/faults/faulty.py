@@ -48,6 +48,14 @@ def instant(group, data_dir) -> Iterator[Result]:
         yield result(trial, trial.seed / 1000)
 
 
+def raising(group, data_dir) -> Iterator[Result]:
+    """Whatever the trial, an error, after the number of its process in the file PROCESSES names."""
+    with open(os.environ["PROCESSES"], "a") as log:
+        log.write(f"{os.getpid()}\n")
+    raise RuntimeError("CUDA error")
+    yield
+
+
 def killed(group, data_dir) -> Iterator[Result]:
     """Whatever the trial, its process is killed."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -43,6 +43,19 @@ def test_a_trial_that_hangs_dies_or_fills_the_memory_fails_alone(store, monkeypa
     assert (again.ran, again.reused, again.failed, again.skipped) == (0, 20, 4, 4)
 
 
+@pytest.mark.parametrize(("device", "processes"), [(None, 1), ("0", 3)])
+def test_an_error_on_a_gpu_ends_its_process(device, processes, store, monkeypatch, tmp_path):
+    """After some errors every call of the process would fail; three attempts on a processor share one."""
+    monkeypatch.setenv("PROCESSES", str(tmp_path / "processes"))
+    monkeypatch.setattr(sweep, "work", faulty.raising)
+    monkeypatch.setattr(executors, "slots", lambda workers: [device])
+    with pytest.warns(sweep.TrialsFailed, match="1 of 1 trials failed 3 times"):
+        sweep.run([some_trial()], store, progress=False)
+    seen = (tmp_path / "processes").read_text().split()
+    assert len(seen) == 3
+    assert len(set(seen)) == processes
+
+
 @pytest.mark.slow
 def test_workers_that_keep_dying_stop_the_sweep(store, monkeypatch):
     monkeypatch.setattr(sweep, "work", faulty.killed)

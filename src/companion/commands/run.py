@@ -17,6 +17,9 @@ def add_run(commands) -> None:
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all of the profile")
     parser.add_argument("--executor", choices=("local", "processes", "ray"),
                         help="default: processes, one per core or GPU; ray: the cluster at RAY_ADDRESS")  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N", help="trials at once (default: COMPANION_WORKERS, else one per core or GPU)"
+    )
     parser.add_argument("--time-limit", metavar="HOURS", help="of one trial (default: COMPANION_TIME_LIMIT, else 12)")
     parser.add_argument("--gpu-share", metavar="X", help="ray: part of a GPU that a trial takes (default 1)")
     parser.add_argument("--retry-failed", action="store_true", help="try trials again that failed three times")
@@ -38,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.retry_failed:
         _forget_failures(wanted)
     limits = {"COMPANION_TIME_LIMIT": arguments.time_limit, "COMPANION_GPU_SHARE": arguments.gpu_share}
+    limits["COMPANION_WORKERS"] = arguments.workers
     limits = {name: value for name, value in limits.items() if value is not None}
     with terminable():  # a batch system's SIGTERM ends like Ctrl-C
         for name, parameters in wanted.items():
