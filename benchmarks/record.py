@@ -67,6 +67,6 @@ def is_current(old: dict[str, Any] | None, plan: dict[str, Any], quick: bool) ->
     now = where()
     wanted = {**plan, **{name: now[name] for name in ("machine", "versions", "git_commit")}, "quick": quick}
     here = provenance.device_name()
-    return all(old[name] == value for name, value in wanted.items()) and all(
+    return all(old.get(name) == value for name, value in wanted.items()) and all(
         run.get("device", here) == here for run in old["runs"]
     )
