@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 
+import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
@@ -271,6 +272,37 @@ def test_on_a_coarse_grid_more_layers_redrawn_can_support_but_not_refute(world):
     assert verdict("C1", costlier).verdict == NOT_SUPPORTED
 
 
+def test_the_case_that_speaks_against_is_told_where_the_grid_is_coarse(world):
+    coarse = world[~((world["kind"] == "suffix") & (world["preserved_layers"] == 4))]
+    costly = changed(coarse, f"kind == 'suffix' and preserved_layers in [3, 5] and {LARGE}", -0.2)
+    found = verdict("C1", costly)
+    assert found.verdict == NOT_SUPPORTED
+    assert "no trial keeps the 4 below it; first 5 kept: +0.19" in found.reason
+    against_order = changed(coarse, f"kind == 'suffix' and preserved_layers == 5 and {LARGE}", -0.2)
+    assert verdict("C1", against_order).verdict == UNDECIDED  # 3 kept cost little, and 5 a lot
+
+
+def test_a_tenth_of_an_uncertain_worth_is_itself_uncertain(world):
+    """A cost of 0.022 to a hair: over the smallest difference, and under a tenth of 0.30 only if that were known."""
+    exact = changed(
+        world, f"kind == 'suffix' and preserved_layers == 4 and {LARGE}", lambda r: 0.878 + 0.003 * (r["seed"] - 2)
+    )
+    exact = changed(exact, f"kind == 'intact' and {LARGE}", lambda r: 0.90 + 0.003 * (r["seed"] - 2))
+    known = changed(exact, f"kind == 'all' and {LARGE}", lambda r: 0.60 + 0.003 * (r["seed"] - 2))
+    assert verdict("C1", known).verdict == SUPPORTED
+    shaken = changed(exact, f"kind == 'all' and {LARGE}", lambda r: 0.60 + 0.1 * (r["seed"] - 2))
+    assert verdict("C1", shaken).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize("claim", ["C1", "C2"])
+def test_which_layer_probes_best_takes_every_layer_and_three_seeds(claim, world):
+    gap = world[~((world["kind"] == "probe") & (world["probe_layer"] == 2))]
+    assert verdict(claim, gap).verdict == UNDECIDED
+    assert "no probe reads the output of layer 2 (from 1)" in verdict(claim, gap).reason
+    few = world[(world["kind"] != "probe") | (world["seed"] < 2)]
+    assert "fewer than 3 seeds of probes" in verdict(claim, few).reason
+
+
 def test_probes_no_better_than_the_embeddings_show_nothing(world):
     flat = changed(world, "kind == 'probe'", lambda rows: 0.5 + 0.0 * rows["score"])
     assert "no layer's mean probe score is 0.02 above that on the embeddings" in verdict("C1", flat).reason
@@ -302,6 +334,45 @@ def test_statistic_and_interval_are_those_of_the_paired_differences(world):
     assert set(case.trial_ids) == set(rows["trial_id"])
 
 
+def middle(world: pd.DataFrame, worth: float) -> pd.DataFrame:
+    """The world with a third train size, at which every redrawn layer costs as much as all of them: ``worth``."""
+    curves = world[world["kind"].isin(["suffix", "all", "intact"]) & world["experiment"].isin(["progressive"])]
+    curves = curves[curves["train_size"] == 4000]
+    luck = 0.0005 * (curves["seed"] - 2)
+    scores = 0.9 - worth * (curves["kind"] != "intact") + luck
+    more = curves.assign(train_size=500, trial_id=curves["trial_id"] + "m", score=scores)
+    return pd.concat([world, more], ignore_index=True)
+
+
+@pytest.mark.parametrize(("worth", "verdict_of"), [(0.3, UNDECIDED), (0.0, NOT_SUPPORTED)])
+def test_a_size_between_the_ends_where_worth_differs_keeps_c3_from_not_supported(world, worth, verdict_of):
+    alike = changed(changed(world, "kind == 'all'", lambda rows: 0.9 + 0.0 * rows["score"]), INTACT, lambda r: 0.9)
+    assert verdict("C3", alike).verdict == NOT_SUPPORTED
+    assert verdict("C3", middle(alike, worth)).verdict == verdict_of
+
+
+def test_a_pair_of_sizes_at_which_it_holds_keeps_c4_from_not_supported(world):
+    """Layers worth nothing at 100 and at 4,000 examples, and a lot at 500: not nothing whatever the data."""
+    every = changed(world, "kind in ['suffix', 'intact', 'all']", lambda rows: 0.9 + 0.0005 * (rows["seed"] - 2))
+    assert verdict("C4", every).verdict == NOT_SUPPORTED
+    assert verdict("C4", middle(every, 0.0)).verdict == NOT_SUPPORTED
+    assert verdict("C4", middle(every, 0.3)).verdict == UNDECIDED
+
+
+def test_layers_worth_nothing_where_no_model_learned_do_not_support_c4(world):
+    found = verdict("C4", world.assign(diverged=world["train_size"] == 100))
+    assert found.verdict == UNDECIDED
+    assert "where 10 of 10 trials diverged" in found.reason
+
+
+@pytest.mark.parametrize("claim", ["C3", "C4", "C5"])
+def test_sizes_of_other_hyperparameters_are_not_compared(claim, world):
+    rates = world["learning_rate"].where(world["train_size"] == 4000, 1e-5)
+    found = verdict(claim, world.assign(learning_rate=rates))
+    assert found.verdict == UNDECIDED
+    assert "the train sizes were run with different hyperparameters" in str(found.evidence)
+
+
 def test_matthews_correlation_has_twice_the_threshold(world):
     slight = changed(world, f"kind == 'all' and {SMALL}", -0.23)  # 0.03 more at the large size
     assert verdict("C3", slight).verdict == SUPPORTED
@@ -312,6 +383,25 @@ def test_worth_at_the_small_size_is_told(world):
     found = of_the_world()["C4"]
     assert "at 100 examples +0.0" in found.reason
     assert found.low > 0.04
+
+
+def noisy(world: pd.DataFrame, size: str, noise: float) -> pd.DataFrame:
+    """Both curves in the order of the probing curve, that of one size scattered by its seeds."""
+    tuned = "kind in ['suffix', 'intact', 'all']"
+    even = changed(world, tuned, lambda rows: 0.5 + 0.02 * rows["preserved_layers"].astype(float))
+
+    def scattered(rows):
+        draws = [np.random.default_rng(zlib.crc32(i.encode())).normal() for i in rows["trial_id"]]
+        return 0.5 + 0.002 * rows["preserved_layers"].astype(float) + noise * np.array(draws)
+
+    return changed(even, f"{tuned} and {size}", scattered)
+
+
+@pytest.mark.parametrize("size", [LARGE, SMALL])
+def test_noise_in_one_curve_is_no_other_shape(size, world):
+    found = verdict("C5", noisy(seven_seeds(world), size, 0.01))
+    assert found.verdict == UNDECIDED
+    assert all("of the variance of the two curves' points is not noise" in case.note for case in found.evidence)
 
 
 def test_flat_curves_have_no_correlation(world):
@@ -345,9 +435,9 @@ def test_one_seed_per_permutation_is_judged_over_permutations_and_said_so(world)
     assert found.n == len(ORDERS)
     assert "the interval is over permutations; fewer than 3 seeds have every permutation" in found.reason
     assert f"0 of {len(ORDERS)} permuted trials diverged" in found.reason
-    for task in TASKS:  # costing nothing, though, is told by one seed
+    for task in TASKS:  # a lucky seed can make all permutations cost nothing
         one = changed(one, f"kind == 'permuted' and task == '{task}'", lambda rows: 0.9 + 0.0001 * (rows.index % 5))
-    assert verdict("C7", one).verdict == NOT_SUPPORTED
+    assert verdict("C7", one).verdict == UNDECIDED
     only = one[(one["kind"] != "intact") | (one["seed"] == 1)]
     assert verdict("C7", only).verdict == UNDECIDED  # a single intact score may be off by any amount
 
@@ -420,6 +510,18 @@ def test_where_no_layer_probes_well_there_is_nothing_to_resemble_or_to_keep(clai
     assert "no layer's mean probe score is 0.02 above that on the embeddings" in verdict(claim, flat).reason
     without = world[~((world["kind"] == "probe") & (world["probe_layer"] == 0))]
     assert "no probe reads the embeddings" in verdict(claim, without).reason
+
+
+def test_positions_are_compared_within_a_width(world):
+    """Single layers that all cost the same beside blocks of two that do not: widths differ, positions may not."""
+    one = [({"train_size": 4000, "reinitialized": (i,)}, 0.88) for i in range(L)]
+    rows = pd.concat([world, trials("localized", *one)], ignore_index=True)
+    same = changed(rows, "experiment == 'localized' and reinitialized.str.len() == 1", lambda r: 0.88 + 0.003 * (r["seed"] - 2))
+    found = verdict("C6", same)
+    assert found.verdict == UNDECIDED
+    notes = {case.setting.split("layer")[1][:1]: case.note for case in found.evidence if "layer" in case.setting}
+    assert "that positions differ is not shown" in notes[" "]  # "layer 3 (from 1)"
+    assert "is not shown" not in notes["s"]  # "layers 1-2 (from 1)"
 
 
 def test_every_block_of_a_width_is_asked_for(world):
@@ -567,16 +669,16 @@ WIDE = [-0.02, 0.0, 0.02, 0.04, 0.06]  # standard deviation 0.0316
 @pytest.mark.parametrize(
     ("over", "cola", "sst2", "told"),
     [  # what the mean is moved by in each task; None: nothing to compare
-        ("every", 0.01, 0.02, f"up to about n = {fewest(0.03, 0.0316, 0.95)} in each would support it; most are "
+        ("every", 0.01, 0.02, f"up to about {fewest(0.03, 0.0316, 0.95)} seeds in each would support it; most are "
                               "needed in cola, now 5"),
-        ("every", 0.02, -0.02, f"about n = {fewest(0.0, 0.0316, 0.975)} instead of 5 in sst2 would speak against it"),
-        ("some", 0.02, -0.02, f"about n = {fewest(0.04, 0.0316, 0.975)} instead of 5 in cola would support it"),
-        ("some", -0.02, -0.01, f"up to about n = {fewest(0.01, 0.0316, 0.95)} in each would speak against it; most "
+        ("every", 0.02, -0.02, f"about {fewest(0.0, 0.0316, 0.975)} seeds instead of 5 in sst2 would speak against it"),
+        ("some", 0.02, -0.02, f"about {fewest(0.04, 0.0316, 0.975)} seeds instead of 5 in cola would support it"),
+        ("some", -0.02, -0.01, f"up to about {fewest(0.01, 0.0316, 0.95)} seeds in each would speak against it; most "
                                "are needed in sst2, now 5"),
         ("every", 0.02, 0.0, "first mend what keeps 1 of 2 comparisons from a verdict, such as sst2: too close to "
                              "the threshold for any number of seeds"),
         ("every", None, 0.02, "first mend what keeps 1 of 2 comparisons from a verdict, such as cola: not run"),
-        ("every", None, -0.02, f"about n = {fewest(0.0, 0.0316, 0.975)} instead of 5 in sst2 would speak against it"),
+        ("every", None, -0.02, f"about {fewest(0.0, 0.0316, 0.975)} seeds instead of 5 in sst2 would speak against it"),
         ("every", 1.0, 1.0, ""),
     ],
 )  # fmt: skip

@@ -197,6 +197,10 @@ def test_missing_and_damaged_tables_end_in_a_sentence(tmp_path):
         ({"score": float("inf")}, "scores that are not from -1 to 1"),
         ({"trial_id": "a"}, "a trial twice"),
         ({"trial_id": "a", "experiment": ["x", "y", "z"]}, "a trial with two scores"),
+        (
+            {"trial_id": "a", "experiment": ["x", "y", "z"], "score": 0.5, "diverged": [True, False, False]},
+            "a trial with two scores",
+        ),
     ],
 )
 def test_tables_of_impossible_rows_end_in_a_sentence(change, said, tmp_path):

@@ -269,3 +269,31 @@ def test_fewer_values_at_a_lower_level_have_the_interval_of_more(level):
 def test_one_value_has_no_coverage():
     with pytest.raises(InvalidValue, match="an error bar of 1 values has no coverage; give at least 2."):
         released_coverage(1)
+
+
+def test_reliability_by_hand():
+    """Columns 1, 3 and 5 on average, each row 1 above or below: no residual but in one cell pair."""
+    exact = np.array([[0.0, 2.0, 4.0], [2.0, 4.0, 6.0]])
+    assert stats.reliability(exact) == 1.0
+    shaken = np.array([[0.0, 2.0, 4.0], [2.0, 4.0, 6.0], [1.0, 4.0, 4.0]])
+    f, p = blocked_f(shaken)
+    assert stats.reliability(shaken) == pytest.approx(1 - 1 / f)
+    assert stats.blocked_anova(shaken) == pytest.approx(p)
+    assert stats.reliability(np.array([[1.0, 1.0], [2.0, 2.0]])) == 0.0
+    assert math.isnan(stats.reliability(np.ones((1, 3))))
+
+
+def blocked_f(scores: np.ndarray) -> tuple[float, float]:
+    """F and p of two-way analysis of variance without replication, from sums of squares of nested linear models."""
+    rows, columns = scores.shape
+    y = scores.ravel()
+    row, column = (np.eye(n)[index] for n, index in ((rows, np.repeat(range(rows), columns)),
+                                                     (columns, np.tile(range(columns), rows))))  # fmt: skip
+
+    def left(design: np.ndarray) -> float:
+        return float(((y - design @ np.linalg.lstsq(design, y, rcond=None)[0]) ** 2).sum())
+
+    full, reduced = left(np.hstack([row, column])), left(row)
+    freedom = (columns - 1, (columns - 1) * (rows - 1))
+    f = (reduced - full) / freedom[0] / (full / freedom[1])
+    return f, float(scipy_stats.f.sf(f, *freedom))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from companion.stats import (
     expanded_level,
     rank_correlations,
     ratio_interval,
+    reliability,
     t_interval,
     welch_interval,
 )
@@ -35,6 +37,8 @@ LITTLE = 0.1  # of what all layers are worth: a cost this small leaves nine tent
 WELL = 0.9  # of the best probe's gain over the embeddings: a layer that reaches it "probes well"
 MOST = 0.5  # of the benefit: a block that costs more than this when redrawn carries it
 BEST = 1.0  # the highest accuracy, and the highest Matthews correlation
+ALIKE = 0.1  # a smaller difference of two rank correlations says nothing about which curve is more alike
+RELIABLE = 0.9  # of the variance of a curve's points, if it is to have a shape: less would pull a correlation towards 0
 SHORT = 0.5  # of the layers: a longer block is not "a short block"
 ALPHA = 1 - LEVEL
 FEWEST_RESAMPLED = 5  # see _resampled_at_most
@@ -48,7 +52,8 @@ NEITHER: Margins = (-math.inf, -math.inf)
 @dataclass(frozen=True)
 class Case:
     """One comparison. ``interval`` and ``margins`` are functions of the confidence level; ``interval`` gives None, and
-    ``margins`` NEITHER, where the data do not allow one. ``statistic`` is what the interval is of."""
+    ``margins`` NEITHER, where the data do not allow one. ``statistic`` is what the interval is of, ``n`` the number of
+    ``counted``. ``note`` is said beside the numbers; ``lacks`` is what keeps the case from a verdict, if known."""
 
     setting: str
     statistic: float
@@ -57,6 +62,8 @@ class Case:
     margins: Callable[[float], Margins]
     trial_ids: frozenset[str] = frozenset()
     note: str = ""
+    lacks: str = ""
+    counted: str = "seeds"
 
 
 # --- rules and cases -----------------------------------------------------------------------------------------------
@@ -104,7 +111,7 @@ def _case(setting: str, sample: pd.DataFrame, rule: Rule, unit: float) -> Case:
 
 def _open(case: Case, why: str) -> Case:
     """The case without a verdict whatever its interval, if there is a reason; else as it was."""
-    return replace(case, margins=lambda level: NEITHER, note=why) if why else case
+    return replace(case, margins=lambda level: NEITHER, note=why, lacks=why) if why else case
 
 
 def _with(case: Case, *trial_ids: Iterable[str]) -> Case:
@@ -114,14 +121,14 @@ def _with(case: Case, *trial_ids: Iterable[str]) -> Case:
 
 def nothing(setting: str, why: str, trial_ids: Iterable[str] = ()) -> Case:
     """A case that cannot be computed."""
-    return Case(setting, math.nan, 0, lambda level: None, lambda level: NEITHER, frozenset(trial_ids), why)
+    return Case(setting, math.nan, 0, lambda level: None, lambda level: NEITHER, frozenset(trial_ids), why, why)
 
 
 def _only_if(case: Case, shown: bool, otherwise: str) -> Case:
     """The case, able to support its claim only if a second condition is shown too; it can speak against it anyway."""
     if shown:
         return case
-    return replace(case, margins=lambda level: (-math.inf, case.margins(level)[1]), note=otherwise)
+    return replace(case, margins=lambda level: (-math.inf, case.margins(level)[1]), note=otherwise, lacks=otherwise)
 
 
 def in_numbers(statistic: float, interval: Sequence[float] | None, n: int) -> str:
@@ -141,7 +148,8 @@ def not_necessary(task: TaskTrials) -> list[Case]:
 
     With k* the fewest layers whose probe reaches 90 % of the best gain, that is to keep k*-1. On a coarser grid the
     nearest fewer layers kept must cost little to support the claim (more is redrawn than needed), and the nearest more
-    kept must cost more to speak against it (only layers that probe well are redrawn).
+    kept must cost more to speak against it (only layers that probe well are redrawn). Little is less than the smallest
+    difference worth a claim, or less than a tenth of what all layers are worth, whichever can be shown.
     """
     probes, suffixes = task.probes(), task.of_kind("suffix")
     if probes.empty or suffixes.empty:
@@ -162,16 +170,33 @@ def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
     if not fewer:
         return nothing(setting, f"no trial keeps {first} layers or fewer")
     setting += f", first {fewer[-1]} of {task.depth} layers kept"
-    benefit = task.benefit(size)
-    little = below(max(task.delta, LITTLE * benefit["value"].mean()))
-    supporting = _case(setting, task.cost(size, fewer[-1]), little, task.delta)
-    opposing = _case(setting, task.cost(size, more[0]), little, task.delta) if more else nothing(setting, "")
-    case = replace(
-        supporting,
-        margins=lambda level: (supporting.margins(level)[0], opposing.margins(level)[1]),
-        note=f"layer {first + 1}, counted from 1, is the first that probes well",
-    )
-    return _open(_with(case, opposing.trial_ids, ids_of(benefit)), task.nothing_at_stake(size))
+    supporting = _costs_little(setting, task, size, fewer[-1])
+    opposing = _costs_little("", task, size, more[0]) if more else nothing(setting, "")
+    note = f"layer {first + 1}, counted from 1, is the first that probes well"
+    if more and more[0] != fewer[-1]:
+        shown = in_numbers(opposing.statistic, opposing.interval(LEVEL), opposing.n)
+        note += f", and no trial keeps the {first} below it; first {more[0]} kept: {shown}"
+
+    def margins(level: float) -> Margins:
+        found = supporting.margins(level)[0], opposing.margins(level)[1]
+        return NEITHER if min(found) > 0 else found  # on a coarse grid both can hold
+
+    case = replace(supporting, margins=margins, note=note)
+    return _open(_with(case, opposing.trial_ids), task.nothing_at_stake(size))
+
+
+def _costs_little(setting: str, task: TaskTrials, size: int, kept: int) -> Case:
+    """The case that redrawing all but the first ``kept`` layers costs little, shown with the interval of that cost."""
+    cost, benefit = task.cost(size, kept), task.benefit(size)
+    tenth = benefit.assign(value=LITTLE * benefit["value"])
+    small = _case(setting, cost, below(task.delta), task.delta)
+    part = _case(setting, minus(cost, tenth), below(0.0), task.delta)
+
+    def margins(level: float) -> Margins:
+        (by_size, not_by_size), (by_part, not_by_part) = small.margins(level), part.margins(level)
+        return max(by_size, by_part), min(not_by_size, not_by_part)
+
+    return _with(replace(small, margins=margins), ids_of(benefit))
 
 
 def not_sufficient(task: TaskTrials) -> list[Case]:
@@ -184,18 +209,21 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
     if why := task.nothing_to_read():
         return [nothing(setting, why, probes["trial_id"])]
     best = int(task.probing_curve.drop(0).idxmax()) - 1
-    cases, blocks = [], set()
+    cases, blocks, widths = [], set(), set()
     for text, rows in _by_layers(localized[localized["train_size"] == size]):
         redrawn = parse_layers(text)
         kept = tuple(i for i in range(task.depth) if i not in redrawn)
-        if best in kept and _short_block(kept, task.depth):
+        if not _short_block(kept, task.depth):
+            continue
+        widths.add(len(kept))
+        if best in kept:
             blocks.add(kept)
             where = f"{setting}, {_named(kept)} alone kept"
             loss = minus(task.intact(size), by_seed(rows))
             cases.append(_open(_case(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size)))
     if not cases:
         cases = [nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
-    if lacking := [block for block in _lacking(blocks, task.depth) if best in block]:
+    if cases[0].n and (lacking := [block for block in _lacking(blocks, widths, task.depth) if best in block]):
         cases.append(nothing(setting, f"{_all_named(lacking)} kept alone: not run with this setup"))
     return [_with(case, ids_of(task.benefit(size)), probes["trial_id"]) for case in cases]
 
@@ -214,10 +242,9 @@ def _all_named(blocks: Iterable[tuple[int, ...]]) -> str:
     return f"layers {', '.join(format_layers(tuple(i + 1 for i in block)) for block in blocks)} (from 1)"
 
 
-def _lacking(blocks: Collection[tuple[int, ...]], depth: int) -> list[tuple[int, ...]]:
-    """The blocks of the same widths as these that are not among them."""
-    widths = sorted({len(block) for block in blocks})
-    every = [tuple(range(start, start + width)) for width in widths for start in range(depth - width + 1)]
+def _lacking(blocks: Collection[tuple[int, ...]], widths: Collection[int], depth: int) -> list[tuple[int, ...]]:
+    """The blocks of these widths that are not among these."""
+    every = [tuple(range(start, start + width)) for width in sorted(widths) for start in range(depth - width + 1)]
     return [block for block in every if block not in blocks]
 
 
@@ -227,45 +254,70 @@ def _short_block(layers: tuple[int, ...], depth: int) -> bool:
 
 
 def depends_on_size(task: TaskTrials) -> list[Case]:
-    """C3: what all layers are worth at the largest train size minus at the smallest, paired by seed."""
+    """C3: what all layers are worth at the largest train size minus at the smallest, paired by seed.
+
+    Sizes between them can speak for the claim where the ends are alike: only if no two sizes differ does a case speak
+    against it.
+    """
     trials = task.of_kind("all")
     if trials.empty:
         return []
-    small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
-    if small == large:
+    sizes = sizes_of(trials)
+    if len(sizes) == 1:
         return [_one_size(task, trials)]
-    difference = minus(task.benefit(large), task.benefit(small))
-    setting = f"{task.name}, {large:,} against {small:,} examples"
-    return [_case(setting, difference, beyond(task.delta), task.delta)]
+
+    def differ(small: int, large: int) -> Case:
+        setting = f"{task.name}, {large:,} against {small:,} examples"
+        difference = minus(task.benefit(large), task.benefit(small))
+        return _case(setting, difference, beyond(task.delta), task.delta)
+
+    case = _against_if_all(differ(sizes[0], sizes[-1]), [differ(*pair) for pair in combinations(sizes, 2)])
+    return [_open(case, task.set_up_alike(sizes))]
+
+
+def _against_if_all(case: Case, others: Sequence[Case]) -> Case:
+    """The case, which speaks against its claim only where all others do too."""
+
+    def margins(level: float) -> Margins:
+        return case.margins(level)[0], min(other.margins(level)[1] for other in others)
+
+    return _with(replace(case, margins=margins), *(other.trial_ids for other in others))
 
 
 def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
     """C4: layers k…L-1 (0 < k < L) worth a lot at the largest train size, and next to nothing at the smallest.
 
-    The statistic shown is their worth at the largest size.
+    The statistic shown is their worth at the largest size. A case speaks against the claim only if that holds of no two
+    sizes. Where most models at the smallest size did not learn at all, layers worth nothing there say nothing.
     """
     trials = task.of_kind("suffix")
     if trials.empty:
         return []
-    small, large = sizes_of(trials)[0], sizes_of(trials)[-1]
-    if small == large:
+    sizes = sizes_of(trials)
+    if len(sizes) == 1:
         return [_one_size(task, trials)]
+    small, large = sizes[0], sizes[-1]
     cases, run = [], sorted({*task.kept(small)} & {*task.kept(large)} - {0})
     for k in run:
-        setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
-        plenty = _case(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
-        scarce = _case(setting, task.cost(small, k), within(task.delta), task.delta)
-        cases.append(
-            _both(
-                plenty,
-                scarce,
-                f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}",
-            )
-        )
+        pairs = combinations([size for size in sizes if k in task.kept(size)], 2)
+        case = _against_if_all(_scarce(task, k, small, large), [_scarce(task, k, *pair) for pair in pairs])
+        cases.append(_open(case, task.set_up_alike(sizes)))
     if lacking := [k for k in range(1, task.depth) if k not in run]:
         where = f"{task.name}, {large:,} against {small:,} examples"
         cases.append(nothing(where, f"first {', '.join(map(str, lacking))} layers kept: not run at both sizes"))
     return cases
+
+
+def _scarce(task: TaskTrials, k: int, small: int, large: int) -> Case:
+    """The case that the layers above the first ``k`` are worth a lot at one size and next to nothing at the other."""
+    setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
+    plenty = _case(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
+    scarce = _case(setting, task.cost(small, k), within(task.delta), task.delta)
+    there = f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}"
+    trials = task.trials[task.trials["trial_id"].isin(scarce.trial_ids)]
+    diverged = int(trials["diverged"].sum())
+    told = f"{there}, where {diverged} of {len(trials)} trials diverged"
+    return _only_if(_both(plenty, scarce, there), diverged <= len(trials) / 2, told)
 
 
 def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:
@@ -282,15 +334,17 @@ def _both(first: Case, second: Case, note: str) -> Case:
         pairs = first.margins(level), second.margins(level)
         return min(a for a, _ in pairs), max(b for _, b in pairs)
 
-    return _with(replace(first, margins=margins, n=min(first.n, second.n), note=note), second.trial_ids)
+    return _with(replace(first, margins=margins, note=note), second.trial_ids)
 
 
 def resembles_probing(task: TaskTrials) -> list[Case]:
     """C5: Spearman's correlation between the probing curve and the transfer curve (mean score by number of first layers
     kept), at the smallest train size minus at the largest; bootstrap over the seeds that all points share.
 
-    Noise in a curve pulls its correlation towards 0, and more so at the small size: that works against the claim. A
-    ceiling at the large size works for it, as points that all reach the best score have no order.
+    Noise in a curve pulls its correlation towards 0, in every resample, so that the interval does not tell: noise at
+    the large size would support the claim, and at the small size speak against it. Either side is taken only if the
+    curve that it finds less alike is reliable. A ceiling at the large size works for the claim too, as points that all
+    reach the best score have no order.
     """
     probes, suffixes = task.probes(), task.of_kind("suffix")
     if probes.empty or suffixes.empty:
@@ -317,7 +371,8 @@ def resembles_probing(task: TaskTrials) -> list[Case]:
     why = (
         f"with {', '.join(map(str, top))} layers kept the curve of {large:,} examples is at its ceiling, without order"
     )
-    return [_with(_open(case, why if len(top) > 1 else ""), behind)]
+    case = _open(case, (why if len(top) > 1 else "") or task.set_up_alike([small, large]))
+    return [_with(case, behind)]
 
 
 def _resampled_at_most(n: int) -> float:
@@ -338,9 +393,18 @@ def _resemblance(setting: str, scores: np.ndarray, target: np.ndarray) -> Case:
             return None
         return bootstrap_interval(scores, expanded_level(len(scores), level), BOOTSTRAP_SEED, gain)
 
-    flat = "" if interval(LEVEL) else "a curve is flat in some resamples, where a correlation is undefined"
-    statistic = float(gain(scores[np.newaxis])[0])
-    return Case(setting, statistic, len(scores), interval, _tested(interval, above(0.0), 1.0), note=flat)
+    by_interval = _tested(interval, lambda low, high: (low - ALIKE, -ALIKE - high), 1.0)
+    small, large = (reliability(scores[:, which]) for which in (0, 1))
+
+    def margins(level: float) -> Margins:
+        more, less = by_interval(level)
+        return more if large > RELIABLE else -math.inf, less if small > RELIABLE else -math.inf
+
+    case = Case(setting, float(gain(scores[np.newaxis])[0]), len(scores), interval, margins)
+    if interval(LEVEL) is None:
+        return _open(case, "a curve is flat in some resamples, where a correlation is undefined")
+    told = f"{small:.0%} and {large:.0%} of the variance of the two curves' points is not noise"
+    return replace(case, note=told, lacks="" if min(small, large) > RELIABLE else f"only {told}")
 
 
 def no_block_carries_it(task: TaskTrials) -> list[Case]:
@@ -355,17 +419,21 @@ def no_block_carries_it(task: TaskTrials) -> list[Case]:
     rows = rows[rows["reinitialized"].map(lambda text: _short_block(parse_layers(text), task.depth))]
     if rows.empty:
         return [nothing(setting, "no short block was redrawn alone", localized["trial_id"])]
-    cases, p = [], blocked_anova(_complete(rows, "reinitialized").to_numpy(float))
+    rows = rows.assign(width=rows["reinitialized"].map(lambda text: len(parse_layers(text))))
+    found = {width: blocked_anova(_complete(group, "reinitialized").to_numpy(float))
+             for width, group in rows.groupby("width")}  # fmt: skip
+    cases = []
     for text, group in _by_layers(rows):
+        p = found[len(parse_layers(text))]
         cost = minus(task.intact(size), by_seed(group))
         where = f"{setting}, {_named(parse_layers(text))} redrawn, cost as a share"
         case = _only_if(
             _share(where, cost, task.benefit(size)),
-            p < ALPHA / task.among,
+            p < ALPHA / task.among / len(found),
             f"that positions differ is not shown (p = {p:.2g})",
         )
-        cases.append(_open(case, task.nothing_at_stake(size)))
-    if lacking := _lacking({parse_layers(text) for text in rows["reinitialized"]}, task.depth):
+        cases.append(_with(_open(case, task.nothing_at_stake(size)), rows["trial_id"]))
+    if lacking := _lacking({parse_layers(text) for text in rows["reinitialized"]}, list(found), task.depth):
         cases.append(nothing(setting, f"{_all_named(lacking)} redrawn: not run with this setup"))
     return cases
 
@@ -394,7 +462,7 @@ def order_matters(task: TaskTrials) -> list[Case]:
 
     Two intervals must hold. Welch's, permutations and seeds being two samples, leaves out that permuted scores share
     seeds; that of the difference within each seed leaves out that permutations are a sample. With one seed for all
-    permutations (the paper's design) there is only the first, and it can speak against the claim but not for it.
+    permutations (the paper's design) there is only the first, which the luck of that seed can put on either side.
     """
     permuted = task.of_kind("permuted")
     if permuted.empty:
@@ -404,8 +472,8 @@ def order_matters(task: TaskTrials) -> list[Case]:
     case, scores = _permuted(task, size, permuted), _complete(permuted, "permutation")
     told = f"{int(permuted['diverged'].sum())} of {len(permuted)} permuted trials diverged; "
     if len(scores) < FEWEST:
-        why = f"fewer than {FEWEST} seeds have every permutation, so whether permutations differ cannot be told"
-        return [_only_if(case, False, f"{told}the interval is over permutations; {why}")]
+        why = f"fewer than {FEWEST} seeds have every permutation, and one seed's luck is common to all of them"
+        return [_open(case, f"{told}the interval is over permutations; {why}")]
     paired = _within_seeds(task, size, scores)
     told += f"within each seed {in_numbers(paired.statistic, paired.interval(LEVEL), paired.n)}"
     p = blocked_anova(scores.to_numpy(float))
@@ -423,7 +491,8 @@ def _permuted(task: TaskTrials, size: int, permuted: pd.DataFrame) -> Case:
     setting = f"{task.name}, {size:,} examples, {len(means)} permutations, intact model with {len(intact)} seeds"
     statistic = float(intact["value"].mean() - means.mean())
     margins = _tested(interval, above(task.delta), task.delta)
-    return _with(Case(setting, statistic, len(means), interval, margins), ids_of(intact), permuted["trial_id"])
+    case = Case(setting, statistic, len(means), interval, margins, counted="permutations, and seeds in proportion,")
+    return _with(case, ids_of(intact), permuted["trial_id"])
 
 
 def _within_seeds(task: TaskTrials, size: int, scores: pd.DataFrame) -> Case:

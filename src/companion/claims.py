@@ -11,8 +11,9 @@ against it. Where one case of many decides, its interval is taken at 1 - 0.05/ca
 extreme of many comparisons is extreme by chance alone.
 
 All claims are judged on the ``described`` protocol, on the same weights and data in a task, and on one setup
-(hyperparameters) per train size: what most trials have. Differences are paired by seed. Where several train sizes were
-run, the largest with at least three seeds counts, unless the claim is about sizes.
+(hyperparameters) per train size: what most trials have. Sizes of different setups are not compared. Differences are
+paired by seed. Where several train sizes were run, the largest with at least three seeds counts, unless the claim is
+about sizes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ import pandas as pd
 
 from companion.cases import (
     A_LOT,
+    ALIKE,
     ALPHA,
     LITTLE,
     MOST,
+    RELIABLE,
     SHORT,
     WELL,
     Case,
@@ -70,6 +73,8 @@ class Evidence:
     margin: float
     trial_ids: tuple[str, ...]
     note: str
+    lacks: str = ""
+    counted: str = "seeds"
     leans: str = ""
     needed: int | None = None
 
@@ -157,7 +162,7 @@ CLAIMS = (
         quantity=f"intact score minus the score with every layer redrawn from the first that probes well, {PAIRED}; "
         f"a layer probes well if its probe has {_percent(WELL)} of the best gain over the embeddings{PROBES}.",
         rule=f"some task: the interval's upper end is below {SMALL}, or below {_percent(LITTLE)} of what all layers "
-        f"are worth if that is more, and all layers are worth more than {SMALL}. {GAINED}.",
+        f"are worth, and all layers are worth more than {SMALL}. {GAINED}.",
         over="some",
         needs=("probing", "progressive"),
         cases=not_necessary,
@@ -182,7 +187,8 @@ CLAIMS = (
         statement="What pretrained layers are worth depends on how much data there is for fine-tuning.",
         quantity="worth of all layers (intact minus all redrawn) at the largest train size minus at the smallest, "
         "paired by seed.",
-        rule=f"every task: the interval lies above {SMALL}, or below minus that.",
+        rule=f"every task: the interval lies above {SMALL}, or below minus that. Not supported only if no two of the "
+        "sizes run differ by more.",
         over="every",
         needs=("data_scaling",),
         cases=depends_on_size,
@@ -195,7 +201,8 @@ CLAIMS = (
         quantity="worth of the layers above the first k, 0 < k < L (intact minus those redrawn), at the largest and at "
         "the smallest train size, paired by seed.",
         rule=f"some task and k: at the largest size the interval's lower end is above {LARGE}, and at the "
-        f"smallest the interval lies within ±{SMALL}. Not supported only if every k was run.",
+        f"smallest the interval lies within ±{SMALL}, and no more than half of the trials there diverged. Not "
+        "supported only if every k was run, and it holds of no two of the sizes.",
         over="some",
         needs=("data_scaling",),
         cases=worth_nothing_when_scarce,
@@ -207,8 +214,10 @@ CLAIMS = (
         statement="The fewer examples there are, the more the transfer curve looks like the probing curve.",
         quantity="Spearman's correlation of the mean transfer curve with the probing curve at the smallest train size "
         f"minus at the largest, bootstrap over seeds{PROBES}.",
-        rule="every task: the interval's lower end is above 0, and no two points of the large size's curve are at "
-        f"the best score there is. {GAINED}.",
+        rule=f"every task: the interval's lower end is above {ALIKE:g}, more than {_percent(RELIABLE)} of the variance "
+        "of the large size's points is not noise (analysis of variance, seeds as blocks), and no two of them are at "
+        f"the best score there is. Not supported if the interval is below -{ALIKE:g} and the small size's curve is as "
+        f"reliable. {GAINED}.",
         over="every",
         needs=("probing", "progressive"),
         cases=resembles_probing,
@@ -221,8 +230,8 @@ CLAIMS = (
         quantity=f"cost of redrawing one block of at most {_percent(SHORT)} of the layers, as a share of the worth of "
         f"all layers, {PAIRED}; and an analysis of variance over positions.",
         rule=f"every task and every block of the widths run: the interval's upper end is below {_percent(MOST)}, and "
-        f"in every task positions differ with p < {ALPHA:.2g} divided by the number of tasks; how tasks differ is "
-        f"shown, not judged. A task where {AT_STAKE} is left open.",
+        f"in every task positions differ with p < {ALPHA:.2g} divided by the number of tasks (and widths); how tasks "
+        f"differ is shown, not judged. A task where {AT_STAKE} is left open.",
         over="every",
         needs=("localized",),
         cases=no_block_carries_it,
@@ -313,9 +322,10 @@ def _weigh(case: Case, cases: int, over: str) -> Evidence:
     strict = 1 - ALPHA / cases
     margins, as_one = case.margins(LEVEL), case.margins(strict)
     numbers = (case.setting, case.statistic, low, high, case.n)
-    judged = (_side(margins), _side(as_one), margins[0], tuple(sorted(case.trial_ids)), case.note)
+    judged = (_side(margins), _side(as_one), margins[0], tuple(sorted(case.trial_ids)))
+    said = (case.note, case.lacks, case.counted)
     levels = {SUPPORTED: LEVEL, NOT_SUPPORTED: strict} if over == "every" else {SUPPORTED: strict, NOT_SUPPORTED: LEVEL}
-    return Evidence(*numbers, *judged, *_leaning(case, levels))
+    return Evidence(*numbers, *judged, *said, *_leaning(case, levels))
 
 
 def _leaning(case: Case, levels: Mapping[str, float]) -> tuple[str, int | None]:
@@ -339,12 +349,14 @@ def _to_decide(evidence: tuple[Evidence, ...], over: str) -> str:
     sufficient = [case for case in evidence if case.leans == single[0]]
     if sufficient:
         case = min(sufficient, key=lambda case: case.needed)
-        return f"about n = {case.needed} instead of {case.n} in {case.setting} would {single[1]}"
+        return f"about {case.needed} {case.counted} instead of {case.n} in {case.setting} would {single[1]}"
     stuck = [case for case in evidence if not case.leans]
     if not stuck:
         case = max(evidence, key=lambda case: case.needed)
-        return f"up to about n = {case.needed} in each would {each[1]}; most are needed in {case.setting}, now {case.n}"
-    named, why = stuck[0].setting, stuck[0].note or "too close to the threshold for any number of seeds"
+        needed = f"up to about {case.needed} {case.counted} in each would {each[1]}"
+        return f"{needed}; most are needed in {case.setting}, now {case.n}"
+    named, few = stuck[0].setting, f"fewer than {FEWEST} {stuck[0].counted} in common" if stuck[0].n < FEWEST else ""
+    why = stuck[0].lacks or few or f"too close to the threshold for any number of {stuck[0].counted}"
     return f"first mend what keeps {len(stuck)} of {len(evidence)} comparisons from a verdict, such as {named}: {why}"
 
 
@@ -362,7 +374,9 @@ def aggregate(evidence: Iterable[Evidence], over: str) -> str:
 
 def _decisive(evidence: tuple[Evidence, ...], over: str, verdict: str) -> Evidence:
     """The case to show: for "every" the one that supports least, for "some" the one that supports most."""
-    agreeing = [case for case in evidence if verdict in (case.verdict, case.strict)] or evidence
+    alone = NOT_SUPPORTED if over == "every" else SUPPORTED  # the side on which one case decides, as one of many
+    judged = [case.strict if verdict == alone else case.verdict for case in evidence]
+    agreeing = [case for case, side in zip(evidence, judged, strict=True) if side == verdict] or evidence
     return (min if over == "every" else max)(agreeing, key=lambda case: case.margin)
 
 
@@ -382,7 +396,7 @@ def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: E
 
 def _absent(claim: Claim, missing: list[str]) -> str:
     if missing:
-        return f"no trials of {' and '.join(missing)} by the described protocol."
+        return f"no trials of {' and '.join(missing)} by the described protocol with the setup that most trials have."
     return f"no task has all the trials of {' and '.join(claim.needs)} that it takes."
 
 

@@ -20,6 +20,8 @@ DELTA = {"accuracy": 0.02, "matthews": 0.04}
 READ = ["trial_id", "experiment", "layers", "task", "train_size", "seed", "metric", "score", "kind", "reinitialized"]
 READ += ["permutation", "preserved_layers", "keep_layernorm", "random_rate", "probe_layer", "pooling", "control"]
 READ += ["diverged"]
+HYPERPARAMETERS = ["learning_rate", "batch_size", "epochs", "max_length"]
+READ += HYPERPARAMETERS
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class TaskTrials:
         return distinct(rows[~rows["kind"].isin(["intact", "all"])])
 
     def probes(self) -> pd.DataFrame:
-        """Logistic probes of the first token for the task's labels, at the largest train size."""
+        """Logistic probes of the first token for the task's labels, at the largest train size (:func:`sizes_of`)."""
         probes = self.rows[(self.rows["kind"] == "probe") & (self.rows["pooling"] == "first") & ~self.rows["control"]]
-        return distinct(probes[probes["train_size"] == probes["train_size"].max()])
+        return distinct(probes[probes["train_size"].isin(sizes_of(probes)[-1:])])
 
     def intact(self, size: int) -> pd.DataFrame:
         """The intact model's scores at a train size, by seed (see :func:`by_seed`)."""
@@ -103,8 +105,17 @@ class TaskTrials:
         """Why no claim about layers that probe well can be judged, or "" if some layer probes clearly better."""
         if 0 not in self.probing_curve:
             return "no probe reads the embeddings"
+        if lacking := sorted({*range(self.depth + 1)} - {*self.probing_curve.index}):
+            return f"no probe reads the output of layer {', '.join(map(str, lacking))} (from 1)"
+        if self.probes().groupby("probe_layer")["seed"].nunique().min() < FEWEST:
+            return f"fewer than {FEWEST} seeds of probes"
         gain = self.probing_curve.drop(0).max() - self.probing_curve[0]
         return "" if gain > self.delta else f"no layer's mean probe score is {self.delta} above that on the embeddings"
+
+    def set_up_alike(self, sizes: Collection[int]) -> str:
+        """Why these train sizes cannot be compared, or "" if they were run with the same hyperparameters."""
+        setups = self.trials.loc[self.trials["train_size"].isin(sizes), HYPERPARAMETERS].drop_duplicates()
+        return "" if len(setups) == 1 else "the train sizes were run with different hyperparameters"
 
     def nothing_at_stake(self, size: int) -> str:
         """Why no claim about parts of the benefit can be judged at this size, or "" if the benefit is shown."""

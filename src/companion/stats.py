@@ -153,16 +153,32 @@ def blocked_anova(scores: np.ndarray) -> float:
     two columns it is the paired t-test. NaN for fewer than two rows or columns; it assumes that residuals are alike
     in all columns.
     """
-    scores = np.asarray(scores, dtype=float)
-    rows, columns = scores.shape
+    rows, columns = np.shape(scores)
     if rows < 2 or columns < 2:
         return math.nan
-    of_rows, of_columns = scores.mean(axis=1, keepdims=True), scores.mean(axis=0, keepdims=True)
-    between = rows * ((of_columns - scores.mean()) ** 2).sum() / (columns - 1)
-    residual = ((scores - of_rows - of_columns + scores.mean()) ** 2).sum() / ((columns - 1) * (rows - 1))
+    between, residual = _blocked_variances(scores)
     if residual < 1e-24:  # rounding alone
         return 1.0 if between < 1e-24 else 0.0
     return float(scipy_stats.f.sf(between / residual, columns - 1, (columns - 1) * (rows - 1)))
+
+
+def reliability(scores: np.ndarray) -> float:
+    """The share of the variance of column means that is not noise, for ``scores`` (seeds, treatments): 1 - 1/F of
+    :func:`blocked_anova`, at least 0; NaN for fewer than two rows or columns (Hoyt 1941)."""
+    if min(np.shape(scores)) < 2:
+        return math.nan
+    between, residual = _blocked_variances(scores)
+    return max(0.0, 1 - residual / between) if between > 1e-24 else 0.0
+
+
+def _blocked_variances(scores: np.ndarray) -> tuple[float, float]:
+    """Mean squares between columns, and of what neither row nor column explains."""
+    scores = np.asarray(scores, dtype=float)
+    rows, columns = scores.shape
+    of_rows, of_columns = scores.mean(axis=1, keepdims=True), scores.mean(axis=0, keepdims=True)
+    between = rows * ((of_columns - scores.mean()) ** 2).sum() / (columns - 1)
+    residual = ((scores - of_rows - of_columns + scores.mean()) ** 2).sum() / ((columns - 1) * (rows - 1))
+    return float(between), float(residual)
 
 
 @dataclass(frozen=True)

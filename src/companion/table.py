@@ -174,7 +174,7 @@ def _wrong(table: pd.DataFrame) -> str:
         return "scores that are not from -1 to 1"
     if table.duplicated(["experiment", "trial_id"]).any():
         return "a trial twice"
-    if len(table.drop_duplicates(["trial_id", "score"])) > table["trial_id"].nunique():
+    if len(table.drop_duplicates(["trial_id", "score", "diverged"])) > table["trial_id"].nunique():
         return "a trial with two scores"
     return ""
 
