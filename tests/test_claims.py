@@ -516,7 +516,9 @@ def test_positions_are_compared_within_a_width(world):
     """Single layers that all cost the same beside blocks of two that do not: widths differ, positions may not."""
     one = [({"train_size": 4000, "reinitialized": (i,)}, 0.88) for i in range(L)]
     rows = pd.concat([world, trials("localized", *one)], ignore_index=True)
-    same = changed(rows, "experiment == 'localized' and reinitialized.str.len() == 1", lambda r: 0.88 + 0.003 * (r["seed"] - 2))
+    same = changed(
+        rows, "experiment == 'localized' and reinitialized.str.len() == 1", lambda r: 0.88 + 0.003 * (r["seed"] - 2)
+    )
     found = verdict("C6", same)
     assert found.verdict == UNDECIDED
     notes = {case.setting.split("layer")[1][:1]: case.note for case in found.evidence if "layer" in case.setting}
