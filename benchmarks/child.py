@@ -320,9 +320,9 @@ def gpu(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[
 
 
 def grid(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
-    """``value``: hours that the fine-tuning trials of a profile would take on one GPU, several at once, projected from
-    some of each task, of which the upper half of the layers is redrawn. A BERT of the shape of the profile's own with
-    random weights stands in for it."""
+    """``value``: hours that the paper's fine-tuning trials would take on one GPU, several at once, projected from some
+    of each task, of which the upper half of the layers is redrawn. A BERT of the paper's shape with random weights
+    stands in for it."""
     from benchmarks.grid import examples_seen, planned, projected_hours
     from companion.interventions import suffix
 

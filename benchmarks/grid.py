@@ -1,4 +1,4 @@
-"""The hours of a profile's fine-tuning trials on this machine, projected from the times of a few of them."""
+"""The hours of the paper's fine-tuning trials on this machine, projected from the times of a few of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from companion.trial import Trial
 
 
 def planned(profile: str, instead: Mapping[str, Any], data_dir: Path | None) -> list[Trial]:
-    """The fine-tuning trials of all experiments of a profile, each once, with parameters ``instead`` of its own."""
-    instead = {**instead, "data_dir": str(data_dir or "")}
-    wanted = profiles.load(profile).experiments.items()
-    trials = [trial for name, parameters in wanted for trial in experiments.plan(name, {**parameters, **instead})]
-    return list({trial.id: trial for trial in trials if trial.probe_layer is None}.values())
+    """The fine-tuning trials of a profile that the paper's figures have, each once, with parameters ``instead`` of its
+    own: not the experiment that is this companion's, the prefix curves, and the second protocol."""
+    instead = {**instead, "directions": ["suffix"], "data_dir": str(data_dir or "")}
+    wanted = {name: own for name, own in profiles.load(profile).experiments.items() if name != "initialization"}
+    trials = [trial for name, own in wanted.items() for trial in experiments.plan(name, {**own, **instead})]
+    tuned = [trial for trial in trials if trial.probe_layer is None and trial.protocol == "described"]
+    return list({trial.id: trial for trial in tuned}.values())
 
 
 def examples_seen(trial: Trial) -> int:
