@@ -650,7 +650,7 @@ def test_claims_in_words_of_chosen_profiles(publications, capsys):
     assert main(["claims", "--profile", "two", "--profile", "one"]) == 0
     blocks = capsys.readouterr().out.split("\n\n")
     assert [block.split(":")[0] for block in blocks] == [f"C{i} ({p})" for p in ("two", "one") for i in range(1, 9)]
-    assert "found     no trials of probing and progressive by the described protocol." in blocks[0]
+    assert "found     no trials of probing and progressive by the described protocol with the setup" in blocks[0]
 
 
 def test_claims_of_what_is_not_published(monkeypatch, capsys):
