@@ -231,9 +231,12 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
         "n",
     ]
     shown = shown[[c for c in keep if c in shown]].rename(columns=names)
-    alone = "; each interval is of one by itself" if len(rows) > 1 else ""
-    head = f"<p>Of {_number(len(rows), 'difference')}, {_intervals(rows)}{alone}.</p>"
+    head = f"<p>Of {_number(len(rows), 'difference')}, {_intervals(rows)}{_by_itself(rows)}.</p>"
     return HTML(head + rows_table(shown, "Differences"))
+
+
+def _by_itself(rows: pd.DataFrame) -> str:
+    return "; each interval is of one by itself" if len(rows) > 1 else ""
 
 
 def _interval(low: float, high: float) -> str:
@@ -395,7 +398,7 @@ def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
         return Markdown("*Only one number of epochs was run.*")
     columns = ["task", "metric", "train_size", "protocol", "preserved_layers"]
     open_yet = "No answer yet: no difference has three seeds. " if found["low"].isna().all() else ""
-    counts = f"Of {_number(len(found), 'difference')} between {most} and {fewest} epochs, {_intervals(found)}."
+    counts = f"Of {_number(len(found), 'difference')} between {most} and {fewest} epochs, {_intervals(found)}{_by_itself(found)}."
     return HTML(f"<p>{open_yet}{counts}</p>" + _effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
 
 
