@@ -398,7 +398,8 @@ def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
         return Markdown("*Only one number of epochs was run.*")
     columns = ["task", "metric", "train_size", "protocol", "preserved_layers"]
     open_yet = "No answer yet: no difference has three seeds. " if found["low"].isna().all() else ""
-    counts = f"Of {_number(len(found), 'difference')} between {most} and {fewest} epochs, {_intervals(found)}{_by_itself(found)}."
+    counts = f"Of {_number(len(found), 'difference')} between {most} and {fewest} epochs, {_intervals(found)}"
+    counts += f"{_by_itself(found)}."
     return HTML(f"<p>{open_yet}{counts}</p>" + _effects_table(found, columns, f"{most} epochs − {fewest} epochs"))
 
 
