@@ -14,7 +14,7 @@ import pandas as pd
 from companion import theme
 from companion.comparisons import effects, plain
 from companion.errors import TableUnavailable
-from companion.figures import mean_tooltip
+from companion.figures import ASIDE, mean_tooltip
 from companion.views import FEWEST_PLACES
 
 COLUMNS = ["model", "task", "metric", "train_size", "kept", "share", "n", "worth", "low", "high"]
@@ -68,7 +68,7 @@ def _beside_each_other(found: pd.DataFrame) -> pd.DataFrame:
     ``places``: the number of train sizes of the point's line."""
     lines = (found["task"] + found["model"]).rank(method="dense")
     places = found.groupby(["task", "model", "share"])["train_size"].transform("nunique")
-    return found.assign(place=found["train_size"] * 1.03 ** (lines - lines.max() / 2), places=places)
+    return found.assign(place=found["train_size"] * ASIDE ** (lines - lines.max() / 2), places=places)
 
 
 def _panel(drawn: pd.DataFrame, metric: str, picked: list[str]) -> alt.LayerChart:
