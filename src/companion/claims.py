@@ -299,7 +299,8 @@ def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile:
         return Verdict(claim.id, profile, "", math.nan, None, None, 0, verdict, reason, (), (), "run what is missing")
     shown = _decisive(evidence, claim.over, verdict)
     lacking = missing and verdict == UNDECIDED
-    reason = _absent(claim, missing) if lacking else _reason(evidence, claim.over, verdict, shown)
+    judged_in = _listed([task.name for task in tasks])
+    reason = _absent(claim, missing) if lacking else _reason(evidence, claim.over, verdict, shown, judged_in)
     trial_ids = tuple(sorted({i for case in evidence for i in case.trial_ids}))
     numbers = (shown.setting, shown.statistic, shown.low, shown.high, shown.n)
     remedy = "" if verdict != UNDECIDED else "run what is missing" if missing else _to_decide(evidence, claim.over)
@@ -380,11 +381,16 @@ def _decisive(evidence: tuple[Evidence, ...], over: str, verdict: str) -> Eviden
     return (min if over == "every" else max)(agreeing, key=lambda case: case.margin)
 
 
-def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: Evidence) -> str:
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: Evidence, tasks: str) -> str:
     counts = {side: sum(case.verdict == side for case in evidence) for side in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
     support, against, undecided = (counts[side] for side in (SUPPORTED, NOT_SUPPORTED, UNDECIDED))
     text = (
-        f"of {len(evidence)} comparison{'' if len(evidence) == 1 else 's'} {support} support{'s' * (support == 1)} it, "
+        f"in {tasks}, of {len(evidence)} comparison{'' if len(evidence) == 1 else 's'} "
+        f"{support} support{'s' * (support == 1)} it, "
         f"{against} speak{'s' * (against == 1)} against it, {undecided} {'is' if undecided == 1 else 'are'} undecided"
     )
     if verdict == UNDECIDED and counts[SUPPORTED if over == "some" else NOT_SUPPORTED]:
