@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from companion.provenance import device_name, peak_resident_mb
-from companion.speed import AT_ONCE, OURS, RELEASED, TRAINER
+from companion.speed import BF16, ONE_AT_A_TIME, OURS, OURS_BF16, RELEASED, TRAINER
 
 Job = Callable[[dict[str, Any], str, Path | None], dict[str, Any]]
 
@@ -95,13 +95,13 @@ def plan_trial(arguments: dict[str, Any], data_dir: Path | None):
 
 
 def finetune(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
-    """A trial from files to score, by one of the three procedures."""
+    """A trial from files to score, by one of the procedures."""
     found: dict[str, Any] = {}
-    if variant == OURS:
+    if variant in (OURS, OURS_BF16):
         from companion.finetune import finetune
 
         with clock(found):
-            trial = plan_trial(arguments, data_dir)
+            trial = replace(plan_trial(arguments, data_dir), precision=precision_of(variant))
             outcome = finetune(trial, data_dir=data_dir)
         found |= {"steps": outcome.steps, "score": outcome.score}
     else:
@@ -113,6 +113,22 @@ def finetune(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> 
             done = (as_released if variant == RELEASED else with_trainer).finetune(trial, data_dir)
         found |= {"steps": len(done.losses), "score": done.score, "phases": done.phases}
     return {**found, "useful_flops": useful_flops(trial, data_dir)}
+
+
+def precision_of(variant: str) -> str:
+    """That of the trials' matrix products."""
+    return "bf16" if variant in BF16 else "fp32"
+
+
+def precision(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
+    """``scores`` of trials that differ in their seed, from 0 up."""
+    from companion.finetune import finetune
+
+    base = replace(plan_trial(arguments, data_dir), precision=precision_of(variant))
+    found: dict[str, Any] = {}
+    with clock(found):
+        scores = [finetune(replace(base, seed=seed), data_dir=data_dir).score for seed in range(arguments["seeds"])]
+    return {**found, "scores": scores}
 
 
 def _forget_data() -> None:
@@ -311,10 +327,10 @@ def gpu(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[
     ``value`` is its useful arithmetic as a share of the GPU's rate of large matrix products in bfloat16."""
     sizes = {name: arguments[name] for name in ("train_size", "layers", "width", "head", "batch_size")}
     with tempfile.TemporaryDirectory() as folder:
-        trial = _random_trial(Path(folder), **sizes)
+        trial = replace(_random_trial(Path(folder), **sizes), precision=precision_of(variant))
         trials = [replace(trial, seed=seed) for seed in range(arguments["trials"])]
         useful = useful_flops(trial, None)
-        measured = _swept_twice(trials, arguments["workers"] if variant == AT_ONCE else 1, None)
+        measured = _swept_twice(trials, 1 if variant == ONE_AT_A_TIME else arguments["workers"], None)
     share = useful / measured["trial_seconds"] / device_matrix_rate()
     return {**measured, "useful_flops": useful, "value": round(share, 4), "device": device_name()}
 
@@ -408,6 +424,7 @@ JOBS: dict[str, Job] = {
     "matrix_rate": matrix_rate,
     "first_step": first_step,
     "finetune": finetune,
+    "precision": precision,
     "profile": profile,
     "probing": probing,
     "sweep": sweep,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from companion.speed import AT_ONCE, ONE_AT_A_TIME, OURS, RELEASED, TRAINER
+from companion.speed import AT_ONCE, AT_ONCE_BF16, ONE_AT_A_TIME, OURS, OURS_BF16, RELEASED, TRAINER
 
 MODELS = {"minilm-l6": ("cola", "sst2", "qnli"), "pocket-bert": ("pocket-cola", "pocket-sst2", "pocket-qnli")}
 HYPERPARAMETERS = {
     "minilm-l6": {"learning_rate": 1e-4, "batch_size": 8, "epochs": 3, "max_length": 128},
     "pocket-bert": {"learning_rate": 3e-4, "batch_size": 16, "epochs": 4, "max_length": 64},
 }
-SLOW = (TRAINER, RELEASED)  # variants that are run fewer times
+SLOW = (OURS_BF16, TRAINER, RELEASED)  # variants that are run fewer times
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def rows(quick: bool) -> list[Row]:
     found = [Row("machine", "matrix_rate", {"seconds": 0.3 if quick else 2.0})]
     found += [_start(model, quick) for model in MODELS]
     found += [_trial(model, task, quick) for model in reversed(MODELS) for task in MODELS[model][: 1 if quick else 3]]
+    found += [_precision(task, quick) for task in MODELS["pocket-bert"][: 1 if quick else 3]]
     found += [_profile(model, quick) for model in MODELS]
     found += [_growth(quick), _sweep(quick)]
     found += [_probing("pocket-bert", "pocket-cola", quick), _probing("minilm-l6", "cola", quick)]
@@ -53,12 +54,17 @@ def _common(model: str, task: str, size: int) -> dict[str, Any]:
 
 
 def _trial(model: str, task: str, quick: bool) -> Row:
-    """A fine-tuning trial whose upper half of layers is redrawn, three ways."""
+    """A fine-tuning trial whose upper half of layers is redrawn, four ways."""
     arguments = _common(model, task, 16 if quick else 500) | ({"epochs": 1} if quick else {})
     glue = model == "minilm-l6"
-    return Row(
-        f"trial/{model}/{task}", "finetune", arguments, (OURS, TRAINER, RELEASED), glue, once=glue and task == "qnli"
-    )
+    variants = (OURS, OURS_BF16, TRAINER, RELEASED)
+    return Row(f"trial/{model}/{task}", "finetune", arguments, variants, glue, once=glue and task == "qnli")
+
+
+def _precision(task: str, quick: bool) -> Row:
+    """The same trials, one for each seed, in both precisions: does it change scores?"""
+    arguments = _common("pocket-bert", task, 16 if quick else 500) | {"seeds": 2 if quick else 10}
+    return Row(f"precision/pocket-bert/{task}", "precision", arguments, (OURS, OURS_BF16), once=True)
 
 
 def _start(model: str, quick: bool) -> Row:
@@ -119,6 +125,6 @@ def _gpu(quick: bool) -> list[Row]:
         grid |= {"instead": {"train_sizes": [16]}, "sizes": [8, 16], "trials": 8, "workers": 2}
     unmeasured = "" if torch.cuda.is_available() else "no GPU here"
     return [
-        Row("gpu/bert-base", "gpu", some, (ONE_AT_A_TIME, AT_ONCE), once=True, unmeasured=unmeasured),
+        Row("gpu/bert-base", "gpu", some, (ONE_AT_A_TIME, AT_ONCE, AT_ONCE_BF16), once=True, unmeasured=unmeasured),
         Row("gpu/grid", "grid", grid, glue=True, once=True, unmeasured=unmeasured),
     ]

@@ -231,12 +231,15 @@ def test_a_gpu_is_judged_by_trials_at_once_and_named(rows):
     runs = [
         run(speed.ONE_AT_A_TIME, 1.0, trial_seconds=9.0, value=0.02, device="NVIDIA H200"),
         run(speed.AT_ONCE, 1.0, trial_seconds=1.0, value=0.18, device="NVIDIA H200"),
+        run(speed.AT_ONCE_BF16, 1.0, trial_seconds=0.5, value=0.36, device="NVIDIA H200"),
     ]
     rows["gpu/bert-base"] = record.row({}, runs, quick=False)
     table = speed.aims_table(rows).set_index("what")
-    said = "BERT base on a GPU, several trials at once: "
-    assert tuple(table.loc[said + "share of the bf16 matrix rate"]) == ("18\u00a0%", "at least 35\u00a0%", "✗")
-    assert tuple(table.loc[said + "wall seconds of one at a time, to those of several"]) == (
+    said = "BERT base on a GPU, several trials at once"
+    share = ": share of the bf16 matrix rate"
+    assert tuple(table.loc[said + ", in fp32" + share]) == ("18\u00a0%", "at least 35\u00a0%", "✗")
+    assert tuple(table.loc[said + ", in bf16" + share]) == ("36\u00a0%", "at least 35\u00a0%", "✓")
+    assert tuple(table.loc[said + ": wall seconds of one at a time, to those of several"]) == (
         "9.0×",
         "at least 8.0×",
         "✓",
@@ -244,13 +247,16 @@ def test_a_gpu_is_judged_by_trials_at_once_and_named(rows):
     assert {m.endswith("cores, NVIDIA H200") for m in speed.where_table(rows)["machine"]} == {True, False}
 
 
-@pytest.mark.parametrize(("variant", "workers"), [(speed.ONE_AT_A_TIME, 1), (speed.AT_ONCE, 2)])
+@pytest.mark.parametrize(
+    ("variant", "workers"), [(speed.ONE_AT_A_TIME, 1), (speed.AT_ONCE, 2), (speed.AT_ONCE_BF16, 2)]
+)
 def test_a_gpu_row_is_what_a_trial_adds_to_a_sweep_against_the_rate_of_products(monkeypatch, variant, workers):
     """A start of 30 s and 5 s a trial of each worker: 2 and 4 trials."""
     swept = []
 
     def pretend(trials, workers, data_dir):
         swept.append(([trial.seed for trial in trials], workers))
+        assert {trial.precision for trial in trials} == {"bf16" if "bf16" in variant else "fp32"}
         return {"wall_seconds": 30.0 + 5.0 * len(trials) / workers, "trials": len(trials)}
 
     monkeypatch.setattr(child, "_swept", pretend)
@@ -368,6 +374,16 @@ def test_tables_and_charts_show_the_rows(rows):
     assert "80 GFLOP/s" in speed.matrix_rate_sentence(rows)
 
 
+def test_scores_in_two_precisions_are_compared_seed_by_seed():
+    """Differences of 0.02, 0.01 and 0.03: standard deviation 0.01, and 4.303 is t of two degrees of freedom."""
+    runs = [run(speed.OURS, 1.0, scores=[0.5, 0.6, 0.7]), run(speed.OURS_BF16, 1.0, scores=[0.52, 0.61, 0.73])]
+    (found,) = speed.precision_table({"precision/m/t": record.row({}, runs, quick=False)}).to_dict("records")
+    assert (found["model"], found["task"], found["seeds"]) == ("m", "t", 3)
+    assert (found["mean score, fp32"], found["bf16"], found["bf16 − fp32"]) == ("0.600", "0.620", "+0.020")
+    assert found["95 % interval"] == f"{0.02 - 4.303 * 0.01 / 3**0.5:+.3f} to {0.02 + 4.303 * 0.01 / 3**0.5:+.3f}"
+    assert found["spread over seeds, fp32"] == "0.100"
+
+
 @pytest.mark.parametrize(("values", "mark"), [((64, 128), "point"), ((64, 128, 256), "line")])
 def test_a_line_of_growth_joins_three_values_or_more(rows, values, mark):
     points = [{"factor": "width", "value": v, "cpu_seconds": v / 10, "wall_seconds": v / 9} for v in values]
@@ -381,7 +397,7 @@ def test_every_part_of_the_page_is_made_whatever_is_missing(rows, monkeypatch, m
     kept = {} if missing is None else {name: row for name, row in rows.items() if name != missing}
     monkeypatch.setattr(speed, "load", lambda: kept)
     parts = {name: part() for name, part in generated.PARTS.items() if name.startswith("speed-")}
-    assert len(parts) == 8
+    assert len(parts) == 9
     assert all(text.strip() for text in parts.values())
     assert "nan" not in json.dumps(parts)
     assert "aim" in speed.text(kept)

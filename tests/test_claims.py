@@ -367,10 +367,11 @@ def test_layers_worth_nothing_where_no_model_learned_do_not_support_c4(world):
     assert "where 10 of 10 trials diverged" in found.reason
 
 
+@pytest.mark.parametrize("other", [{"learning_rate": 1e-5}, {"precision": "bf16"}], ids=str)
 @pytest.mark.parametrize("claim", ["C3", "C4", "C5"])
-def test_sizes_of_other_hyperparameters_are_not_compared(claim, world):
-    rates = world["learning_rate"].where(world["train_size"] == 4000, 1e-5)
-    found = verdict(claim, world.assign(learning_rate=rates))
+def test_sizes_of_other_hyperparameters_are_not_compared(claim, other, world):
+    changed_at_small = {name: world[name].where(world["train_size"] == 4000, value) for name, value in other.items()}
+    found = verdict(claim, world.assign(**changed_at_small))
     assert found.verdict == UNDECIDED
     assert "the train sizes were run with different hyperparameters" in str(found.evidence)
 

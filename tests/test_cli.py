@@ -108,6 +108,15 @@ def test_trial_run_again_elsewhere_has_the_same_score(options, capsys, tmp_path)
     assert sorted(shown[0]["trial"]["permutation"]) == [0, 1, 2, 3]
 
 
+def test_a_trial_in_another_precision_is_another_trial(options, capsys):
+    shown = {}
+    for precision in ("fp32", "bf16"):
+        assert main([*options(precision=precision), "--json"]) == 0
+        shown[precision] = json.loads(capsys.readouterr().out)
+        assert shown[precision]["trial"]["precision"] == precision
+    assert shown["fp32"]["id"] != shown["bf16"]["id"]
+
+
 def test_trial_in_words(options, store, capsys):
     assert main(options(reinit="0-3")) == 0
     text = capsys.readouterr().out
@@ -127,6 +136,8 @@ def test_a_rerun_needs_to_be_told_of_which_trial(options, store, capsys):
         (["--random-rate=5", "--probe=1"], "--random-rate changes nothing without --reinit"),
         (["--pooling=mean", "--reinit=1"], "--pooling changes nothing without --probe"),
         (["--control"], "--control changes nothing without --probe"),
+        (["--precision=bf16", "--probe=1"], "--precision changes nothing with --probe; leave it out"),
+        (["--precision=fp16"], "precision 'fp16' is not possible; give fp32 or bf16."),
         (["--id=abcd"], "--id and --model both say which trial it is; give one of them."),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),

@@ -136,6 +136,7 @@ def test_other_weights_are_compared_in_the_mean():
         {"batch_size": 4},
         {"epochs": 2},
         {"max_length": 64},
+        {"precision": "bf16"},
         {"train_size": 17},
         {"task": "sst2"},
     ],

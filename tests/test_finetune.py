@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import math
 
@@ -122,6 +123,36 @@ def test_reinitialized_and_permuted_trial_agrees_with_the_plain_loop(lively, pla
     order, size = (2, 0, 3, 1), {"train_size": 40, "epochs": 4}
     trial = plan_trial(model=lively, reinitialized=(1,), permutation=order, protocol="released", seed=7, **size)
     agree(trial, tiny_glue, ["sentence"], change)
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+def test_bf16_rounds_matrix_products_and_nothing_that_is_kept(lively, plan_trial, tiny_glue, monkeypatch):
+    seen, really = set(), finetune.pooled
+
+    def watched(network, batch):
+        vectors = really(network, batch)
+        weights = {parameter.dtype for parameter in network.parameters()}
+        seen.add((torch.is_grad_enabled(), vectors.dtype, *weights))
+        return vectors
+
+    monkeypatch.setattr(finetune, "pooled", watched)
+    trial = plan_trial(model=lively, train_size=40, epochs=4, precision="bf16")
+    found = finetune.finetune(trial, data_dir=tiny_glue)
+    assert seen == {(training, torch.bfloat16, torch.float32) for training in (True, False)}
+    seen.clear()
+    single = finetune.finetune(dataclasses.replace(trial, precision="fp32"), data_dir=tiny_glue)
+    assert seen == {(training, torch.float32, torch.float32) for training in (True, False)}
+    assert found.loss_curve != single.loss_curve
+    # Weights that are rounded once and then reused would stay where they were: the loss falls by more than this.
+    assert found.loss_curve == pytest.approx(single.loss_curve, abs=0.05)
+    assert single.loss_curve[0] - single.loss_curve[-1] > 0.2
+
+
+def test_pocket_bert_learns_an_easy_task_in_bf16(plan_trial):
+    trial = plan_trial(model="pocket-bert", task="pocket-sst2", train_size=100, epochs=4, precision="bf16")
+    assert finetune.finetune(dataclasses.replace(trial, learning_rate=3e-4, batch_size=16)).score > 0.9
 
 
 # --- another learning rate for redrawn layers -----------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_shipped_profiles_fit_their_notebooks(name):
         notebooks.check_parameters(experiment, parameters)
         # every parameter is given, so that a profile does not follow another one's defaults by accident
         missing = set(notebooks.parameters(experiment)) - set(parameters)
-        assert missing == {"data_dir", "store", "rerun", "executor"}
+        assert missing == {"precision", "data_dir", "store", "rerun", "executor"}
         assert {*parameters.get("preserved_layers", ()), *parameters.get("protocols", ())} <= set(PROTOCOLS)
 
 

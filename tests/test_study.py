@@ -20,6 +20,7 @@ def parameters(tiny_bert, tiny_glue, tmp_path) -> dict:
         "seeds": [0, 1, 2],
     }
     shared |= {"learning_rate": 1e-3, "batch_size": 8, "epochs": 1, "max_length": 64, "directions": ["suffix"]}
+    shared |= {"precision": "fp32"}
     running = {"profile": "tiny", "published": "tiny", "store": "", "rerun": False, "executor": "local"}
     return {**shared, **running, "preserved_layers": {"described": [0, 4]}}
 
@@ -118,7 +119,10 @@ def test_each_trial_is_in_the_table_once(parameters, tmp_path, publish):
     assert (found.same_trials, found.equal) == (2, 2)
 
 
-@pytest.mark.parametrize("tweak", [{"learning_rate": 5e-4}, {"batch_size": 4}, {"epochs": 2}, {"max_length": 32}])
+@pytest.mark.parametrize(
+    "tweak",
+    [{"learning_rate": 5e-4}, {"batch_size": 4}, {"epochs": 2}, {"max_length": 32}, {"precision": "bf16"}],
+)
 def test_a_tweaked_run_is_never_averaged_with_the_published_trials(tweak, parameters, tmp_path, publish):
     publish(result_of(t, 0.5) for t in planned(parameters))
     tweaked = {**parameters, **tweak, "train_sizes": [8, 16]}

@@ -27,6 +27,7 @@ trials = st.builds(
     protocol=st.sampled_from(["described", "released"]),
     keep_layernorm=st.booleans(),
     random_rate=st.sampled_from([1.0, 5.0]),
+    precision=st.sampled_from(["fp32", "bf16"]),
 )
 
 
@@ -40,6 +41,7 @@ trials = st.builds(
         *(("reinitialized", value) for value in ((4,), (-1,), (0, 99))),
         *(("random_rate", value) for value in (0, -1, math.nan, "5", None)),
         *(("permutation", value) for value in ((0, 1, 2), (0, 0, 1, 2), (1, 2, 3, 4))),
+        *(("precision", value) for value in ("fp16", "", None, 16)),
     ],
 )  # fmt: skip
 def test_impossible_values_are_named(field, value):
@@ -85,6 +87,7 @@ CHANGES = {
     "protocol": "released",
     "keep_layernorm": True,
     "random_rate": 5.0,
+    "precision": "bf16",
 }
 PROBE_CHANGES = {"probe_layer": 3, "pooling": "mean", "control": True}
 
@@ -132,6 +135,7 @@ def test_two_ways_to_write_one_run_are_one_trial():
     assert some_trial(permutation=(0, 1, 2, 3)) == some_trial()
     assert some_trial(protocol="released", keep_layernorm=True, random_rate=5.0) == some_trial()
     assert some_trial(pooling="mean", control=True) == some_trial()
+    assert some_trial(probe_layer=2, precision="bf16") == some_trial(probe_layer=2)
     with_rates = some_trial(reinitialized=(3,), protocol="described+others_rate=2.5")
     assert with_rates == some_trial(reinitialized=(3,))
     assert dataclasses.replace(with_rates, random_rate=5.0).protocol == "described"

@@ -100,13 +100,15 @@ def _outcome(ray: Any, reference: Any, group: Group, *, late: bool, limit: float
 @contextlib.contextmanager
 def _session() -> Iterator[Any]:
     """Ray, connected, and disconnected afterwards unless the caller was connected already."""
+    # Ray has authentication on by itself only in a cluster that it starts here, and reads this when it is imported.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
         raise InvalidValue(
             "the executor 'ray' needs Ray, which is not installed", "install the extra [ray], or choose processes"
         ) from error
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+    if os.environ["RAY_AUTH_MODE"].lower() != "token":
         raise InvalidValue(
             "RAY_AUTH_MODE switches Ray's token authentication off, so that anyone who reaches a port could run code",
             "unset it",

@@ -17,9 +17,9 @@ from companion.stats import LEVEL, correlation, paired_difference
 SETTING = ["model", "task", "metric", "train_size"]
 # Two trials with these in common differ in seed alone.
 CONDITION = [*SETTING, "protocol", "reinitialized", "permutation", "keep_layernorm", "learning_rate"]
-CONDITION += ["batch_size", "epochs", "max_length", "random_rate", "probe_layer", "pooling", "control"]
+CONDITION += ["batch_size", "epochs", "max_length", "precision", "random_rate", "probe_layer", "pooling", "control"]
 # What must be the same for two trials to be paired: everything but the seed and what is done to the layers.
-SETUP = [*SETTING, "weights", "data", "learning_rate", "batch_size", "epochs", "max_length"]
+SETUP = [*SETTING, "weights", "data", "learning_rate", "batch_size", "epochs", "max_length", "precision"]
 INTERVENTION = ["kind", "protocol", "reinitialized", "preserved_layers", "permutation", "keep_layernorm", "random_rate"]
 REFERENCES = ("intact", "all")
 

@@ -11,7 +11,7 @@ from companion import interventions, models, tasks
 from companion.errors import InvalidValue, UnknownName
 from companion.paths import data_folder
 from companion.protocols import protocol
-from companion.trial import POOLINGS, Trial
+from companion.trial import POOLINGS, PRECISIONS, Trial
 
 Kept = Mapping[str, Sequence[int] | str]  # protocol → numbers of layers that stay pretrained, or "all"
 DIRECTIONS = {"suffix": interventions.suffix, "prefix": interventions.prefix}
@@ -33,6 +33,7 @@ class Settings:
     batch_size: int
     epochs: int
     max_length: int
+    precision: str = PRECISIONS[0]
     data_dir: str = ""
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ def base_trials(settings: Settings, pool: str = tasks.PUBLISHED) -> Iterator[Tri
                     batch_size=settings.batch_size,
                     epochs=settings.epochs,
                     max_length=settings.max_length,
+                    precision=settings.precision,
                 )
 
 

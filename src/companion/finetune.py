@@ -110,7 +110,8 @@ def finetune(
     pad = base.tokenizer.pad_token_id
     with own_dropout(trial):
         losses = train_epochs(classifier, train, trial, pad, on_step)
-    predictions = predict(classifier, dev, pad)
+    with arithmetic(trial.precision):
+        predictions = predict(classifier, dev, pad)
     seconds = time.perf_counter() - started
     return outcome(data.task, dev.labels, predictions, losses, examples_in(len(losses), trial), seconds)
 
@@ -121,6 +122,15 @@ def own_dropout(trial: Trial) -> Iterator[None]:
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(stream_seed(trial.seed, "dropout"))
         yield
+
+
+def arithmetic(precision: str) -> torch.autocast:
+    """The context of a forward pass: with ``bf16``, matrix products of numbers rounded to bfloat16, added up in fp32.
+
+    That is torch.autocast: weights, their gradients and the optimizer's moments stay in fp32. A context keeps its
+    rounded weights, so each training step needs one of its own.
+    """
+    return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def device() -> torch.device:
@@ -261,7 +271,9 @@ def train_epochs(
     for _ in range(trial.epochs):
         for batch in torch.randperm(len(train), generator=order).split(trial.batch_size):
             texts, labels = collate(train, batch.numpy(), pad, device)
-            loss = F.cross_entropy(classifier(texts), labels)
+            with arithmetic(trial.precision):
+                logits = classifier(texts)
+            loss = F.cross_entropy(logits.float(), labels)
             losses.append(loss.detach())
             if not torch.isfinite(loss):
                 return torch.stack(losses).tolist()

@@ -307,6 +307,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "speed-aims.md": _speed(speed.aims_table),
     "speed-trials.md": _speed(speed.trials_table),
     "speed-trials-figure.md": _speed(speed.trials_figure),
+    "speed-precision.md": _speed(speed.precision_table),
     "speed-phases.md": _speed(speed.phases_table),
     "speed-operations.md": _speed(speed.operations_table),
     "speed-growth-figure.md": _speed(speed.growth_figure),

@@ -34,7 +34,7 @@ def run_card(table: pd.DataFrame, title: str) -> HTML:
         "trials": f"{len(table):,}: train sizes {_values(table['train_size'])}; seeds {_values(table['seed'])}",
         **_planned(table),
         **_one_class(table),
-        "settings": f"{_steps(table)}at most {_values(table['max_length'])} tokens",
+        "settings": f"{_steps(table)}at most {_values(table['max_length'])} tokens, {_values(table['precision'])}",
         "run on": f"{_values(table['device'])}, {_values(table['processor'])}, {_values(table['threads'])} thread each",
         "code": f"commit {_values(table['git_commit'])}",
         "finished": f"{finished}, {table['seconds'].sum() / 3600:.2f} core-hours",

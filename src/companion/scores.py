@@ -20,7 +20,7 @@ DELTA = {"accuracy": 0.02, "matthews": 0.04}
 READ = ["trial_id", "experiment", "layers", "task", "train_size", "seed", "metric", "score", "kind", "reinitialized"]
 READ += ["permutation", "preserved_layers", "keep_layernorm", "random_rate", "probe_layer", "pooling", "control"]
 READ += ["diverged"]
-HYPERPARAMETERS = ["learning_rate", "batch_size", "epochs", "max_length"]
+HYPERPARAMETERS = ["learning_rate", "batch_size", "epochs", "max_length", "precision"]
 READ += HYPERPARAMETERS
 
 

@@ -7,21 +7,25 @@ says what was not measured. Ratios are of medians.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from companion import embed, theme
+from companion import embed, stats, theme
 from companion.paths import ROOT
 from companion.views import FEWEST_PLACES
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 Rows = dict[str, dict[str, Any]]
 OURS, TRAINER, RELEASED = "this code", "Trainer", "as released"
-ONE_AT_A_TIME, AT_ONCE = "one at a time", "several at once"  # trials on one GPU
+OURS_BF16 = "this code, bf16"
+ONE_AT_A_TIME, AT_ONCE, AT_ONCE_BF16 = "one at a time", "several at once", "several at once, bf16"  # trials on one GPU
+BF16 = (OURS_BF16, AT_ONCE_BF16)  # variants that multiply numbers rounded to bfloat16
 TASKS = {  # model → task → its title, and how many times faster than the released procedure a trial is to be
     "minilm-l6": {"cola": ("CoLA", 15), "sst2": ("SST-2", 10), "qnli": ("QNLI", 4)},
     "pocket-bert": {
@@ -59,8 +63,9 @@ def useful_rate(rows: Rows, name: str, variant: str) -> float | None:
 
 
 def share_of_machine(rows: Rows, name: str, variant: str) -> float | None:
-    """Useful rate of a trial as a share of the measured rate of large single-precision matrix products."""
-    rate, machine = useful_rate(rows, name, variant), median(rows, "machine", OURS, "float32_gflops")
+    """Useful rate of a trial as a share of the measured rate of large matrix products in its precision."""
+    rate = useful_rate(rows, name, variant)
+    machine = median(rows, "machine", OURS, "bfloat16_gflops" if variant in BF16 else "float32_gflops")
     return rate / machine if rate and machine else None
 
 
@@ -142,7 +147,9 @@ def _machine_aims() -> Iterator[Aim]:
         yield Aim(said, name, _wall, "{:.1f} s", 5, more=False)
     yield Aim("building the book from stored results", "book", _wall, "{:.0f} s", 60, more=False)
     said, several = "BERT base on a GPU, several trials at once", _against(ONE_AT_A_TIME, AT_ONCE, "trial_seconds")
-    yield Aim(f"{said}: share of the bf16 matrix rate", "gpu/bert-base", _value(AT_ONCE), "{:.0%}", 0.35)
+    for variant, precision in ((AT_ONCE, "fp32"), (AT_ONCE_BF16, "bf16")):
+        share = f"{said}, in {precision}: share of the bf16 matrix rate"
+        yield Aim(share, "gpu/bert-base", _value(variant), "{:.0%}", 0.35)
     yield Aim(f"{said}: wall seconds of one at a time, to those of several", "gpu/bert-base", several, "{:.1f}×", 8)
     grid = "the paper's fine-tuning grid on one GPU, projected (the aim is for an H200)"
     yield Aim(grid, "gpu/grid", _value(OURS), "{:.1f} h", 3, more=False)
@@ -217,6 +224,29 @@ def operations_table(rows: Rows, most: int = 10) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def precision_table(rows: Rows) -> pd.DataFrame:
+    """Scores of the same trials, seed by seed, with matrix products in fp32 and in bf16, and their differences."""
+    found = []
+    for name, row in _of_kind(rows, "precision"):
+        scores = {run["variant"]: np.array(run["scores"]) for run in _first_runs(row)}
+        single, half = (scores[variant] for variant in (OURS, OURS_BF16))
+        low, high = stats.t_interval(half - single) or (math.nan, math.nan)
+        found.append(
+            {
+                "model": name.split("/")[1],
+                "task": name.split("/")[2],
+                "seeds": len(single),
+                "mean score, fp32": f"{single.mean():.3f}",
+                "bf16": f"{half.mean():.3f}",
+                "bf16 − fp32": f"{(half - single).mean():+.3f}",
+                "95 % interval": f"{low:+.3f} to {high:+.3f}",
+                "spread over seeds, fp32": f"{single.std(ddof=1):.3f}",
+                "spread, bf16": f"{half.std(ddof=1):.3f}",
+            }
+        )
+    return pd.DataFrame(found)
+
+
 def where_table(rows: Rows) -> pd.DataFrame:
     """The machines and the code that rows were measured on."""
     found: dict[tuple[str, ...], list[str]] = {}
@@ -267,7 +297,7 @@ def trials_figure(rows: Rows) -> str:
     )
     if costs.empty:
         return ""
-    procedures = [RELEASED, TRAINER, OURS]
+    procedures = [RELEASED, TRAINER, OURS, OURS_BF16]
     chart = alt.Chart(costs).mark_point(filled=True, size=110, opacity=1)
     chart = chart.encode(
         x=alt.X("CPU seconds:Q", scale=alt.Scale(type="log"), axis=alt.Axis(values=[1, 3, 10, 30, 100, 300, 1000])),

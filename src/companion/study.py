@@ -17,7 +17,7 @@ from companion.trial import Trial
 
 # Parameters that every notebook takes besides its experiment's: they decide where and whether trials run, not which.
 RUNNING: dict[str, type] = {"profile": str, "published": str, "store": str, "rerun": bool, "executor": str}
-MADE_WITH = ["model", "weights", "data", "learning_rate", "batch_size", "epochs", "max_length"]
+MADE_WITH = ["model", "weights", "data", "learning_rate", "batch_size", "epochs", "max_length", "precision"]
 _KERNEL_NAMES = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 

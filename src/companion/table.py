@@ -51,6 +51,7 @@ COLUMNS = {
     "batch_size": "Int64",
     "epochs": "Int64",
     "max_length": "int64",
+    "precision": "str",
     "device": "str",
     "threads": "int64",
     "processor": "str",

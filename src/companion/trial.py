@@ -13,6 +13,7 @@ from companion.errors import InvalidValue
 from companion.protocols import DESCRIBED, PROBING, RATES, REDRAWING, VERSION, protocol, relevant
 
 POOLINGS = ("first", "mean")
+PRECISIONS = ("fp32", "bf16")
 MOST_LAYERS = 10_000  # far above any model's; what a file says beyond it would fill memory with layer numbers
 
 
@@ -25,8 +26,9 @@ class Trial:
     ``random_rate`` multiplies the learning rate of redrawn layers. With ``probe_layer`` k nothing is fine-tuned: a
     classifier reads the frozen model after its first k layers (0: the embeddings), at the ``pooling`` of each text's
     tokens, for the task's labels or, as a ``control``, for random labels of words. A logistic probe takes no gradient
-    steps: its learning rate, batch size and epochs are None. Fields that cannot matter are reset, so equal trials are
-    equal objects. Raises :class:`InvalidValue` or :class:`UnknownName` for values no trial can have.
+    steps: its learning rate, batch size and epochs are None. ``precision`` is that of matrix products in fine-tuning.
+    Fields that cannot matter are reset, so equal trials are equal objects. Raises :class:`InvalidValue` or
+    :class:`UnknownName` for values no trial can have.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Trial:
     probe_layer: int | None = None
     pooling: str = "first"
     control: bool = False
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         for name in ("model", "weights", "task", "data", "protocol"):
@@ -63,7 +66,8 @@ class Trial:
         _check(_whole(self.seed, 0), "seed", self, "a whole number from 0 up")
         _check(self.logistic or _number(self.learning_rate, 1), "learning_rate", self, "a number above 0 and up to 1")
         _check(_number(self.random_rate, 1000), "random_rate", self, "a number above 0 and up to 1000")
-        _check(self.pooling in POOLINGS, "pooling", self, " or ".join(POOLINGS))
+        for name, known in (("pooling", POOLINGS), ("precision", PRECISIONS)):
+            _check(getattr(self, name) in known, name, self, " or ".join(known))
         self._check_layers()
         self._reset_what_cannot_matter()
 
@@ -75,6 +79,8 @@ class Trial:
             reset |= {"keep_layernorm": False, "random_rate": 1.0}
         if self.probe_layer is None:
             reset |= {"pooling": "first", "control": False}
+        else:
+            reset["precision"] = PRECISIONS[0]
         for name, value in reset.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "protocol", relevant(str(self.protocol), self._influences()))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -23,7 +26,9 @@ OF_THE_RUN = ["seconds", "examples_per_second", "peak_memory_mb", "finished_at"]
 @pytest.fixture
 def ray(monkeypatch):
     module = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")  # so that what a session sets is put back
+        monkeypatch.delenv(name)
     # What workers on this machine import; on a cluster the package is installed on every node.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")])))
     return module
@@ -92,6 +97,47 @@ def test_a_cluster_of_this_machine_and_trials_that_fail_on_it(ray, tmp_path, mon
     assert store.failure(dies)["cause"].startswith("its worker or node was lost")
     assert store.failure(hangs)["cause"] == "it took longer than the time limit of 4 seconds"
     assert not ray.is_initialized()
+
+
+TOKEN = "0123456789abcdef" * 4
+JOIN = """
+from companion import cluster, errors
+try:
+    with cluster._session() as ray:
+        print("cores:", ray.cluster_resources()["CPU"])
+except errors.CompanionError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_head_started_as_the_page_says_is_joined_with_its_token_alone(ray, tmp_path):
+    """The sweep asks for authentication by itself: Ray would not, for a cluster that it did not start."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+
+    def joined(**more: str) -> str:
+        environment = {**known, "RAY_ADDRESS": f"127.0.0.1:{port}", **more}
+        return subprocess.run(
+            [sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True, timeout=120
+        ).stdout
+
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=1"]
+    start += ["--include-dashboard=false", f"--temp-dir={tempfile.mkdtemp(prefix='ray')}", "--block"]
+    secured = {**known, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    head = subprocess.Popen(start, env=secured, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(60):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(1)
+        assert joined(RAY_AUTH_TOKEN=TOKEN) == "cores: 1.0\n"
+        assert "no authentication token was found" in joined()
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
 
 
 # --- mistakes, without a cluster -------------------------------------------------------------------------------------

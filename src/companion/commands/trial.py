@@ -35,6 +35,7 @@ def add_trial(commands) -> None:
     parser.add_argument("--learning-rate", type=float, metavar="X", help="default: the model's profile")
     parser.add_argument("--batch-size", type=int, metavar="B", help="default: the model's profile")
     parser.add_argument("--epochs", type=int, metavar="E", help="default: the model's profile")
+    parser.add_argument("--precision", help="of matrix products in fine-tuning: fp32 (default) or bf16")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     store_options(parser)
 
@@ -42,7 +43,7 @@ def add_trial(commands) -> None:
 # Options that say something of what another one does to the layers, which they need.
 ONLY_WITH = {"keep_layernorm": "reinit", "random_rate": "reinit", "pooling": "probe", "control": "probe"}
 DESCRIBING = ("model", "task", "train_size", "reinit", "permute", "probe", "protocol", "seed", "learning_rate",
-              "batch_size", "epochs", *ONLY_WITH)  # fmt: skip
+              "batch_size", "epochs", "precision", *ONLY_WITH)  # fmt: skip
 # Which profile's hyperparameters a single trial of a model takes when none are given.
 HYPERPARAMETERS_OF = {"pocket-bert": "pocket-quick", "minilm-l6": "minilm"}
 
@@ -84,6 +85,8 @@ def trial(arguments: argparse.Namespace) -> int | None:
         if (needed := ONLY_WITH.get(name)) and needed not in given:
             remedy = f"add --{needed} or leave {option(name)} out"
             raise InvalidValue(f"{option(name)} changes nothing without --{needed}", remedy)
+    if {"precision", "probe"} <= {*given}:
+        raise InvalidValue("--precision changes nothing with --probe", "leave it out: probes are computed in fp32")
     wanted = _described(arguments)
     result = store.get(wanted)
     if result is None:  # a store that is only to be read need not be writable
@@ -106,7 +109,8 @@ def _described(arguments: argparse.Namespace):
     base = next(base_trials(_settings(arguments)))
     if arguments.permute is not None and not 0 <= arguments.permute < 2**32:
         raise InvalidValue(f"permutation seed {arguments.permute} is not possible", "choose from 0 to 4294967295")
-    named = {name: value for name in ("protocol", *ONLY_WITH) if (value := getattr(arguments, name)) is not None}
+    names = ("protocol", "precision", *ONLY_WITH)
+    named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     return dataclasses.replace(
         base,
         reinitialized=parse_layers(arguments.reinit) if arguments.reinit is not None else (),
