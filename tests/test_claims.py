@@ -15,12 +15,12 @@ import pytest
 import scipy.stats
 from conftest import result_of, some_trial
 
-from companion import claims, table
+from companion import cases, claims, scores, table
 from companion.cases import Case, above, below, beyond, nothing, within
 from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, aggregate
 from companion.errors import InvalidValue
 from companion.experiments import EXPERIMENTS
-from companion.stats import t_interval
+from companion.stats import expanded_level, t_interval
 
 L, SEEDS, TASKS = 6, range(5), ("cola", "sst2")
 PROBES = (0.50, 0.55, 0.60, 0.70, 0.85, 0.88, 0.90)  # after 0…6 layers; layer 4 (from 0) is the first that probes well
@@ -732,3 +732,154 @@ def test_verdicts_in_words(world):
 def test_claims_need_no_torch():
     code = "import sys, companion.claims; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+# --- rules to the letter --------------------------------------------------------------------------------------------
+
+
+def test_thresholds_are_those_that_were_fixed():
+    """A change here changes what is claimed, and needs a stated reason."""
+    fixed = (cases.A_LOT, cases.LITTLE, cases.WELL, cases.MOST, cases.ALIKE, cases.RELIABLE, cases.SHORT)
+    assert fixed == (2.0, 0.1, 0.9, 0.5, 0.1, 0.9, 0.5)
+    assert scores.DELTA == {"accuracy": 0.02, "matthews": 0.04}
+
+
+def test_a_short_block_is_of_neighbors_and_at_most_half_of_the_layers():
+    blocks = [(0,), (3, 4, 5), (2, 3, 4, 5), (0, 2)]
+    assert [cases._short_block(block, 6) for block in blocks] == [True, True, False, False]
+
+
+def test_probes_of_a_smaller_train_size_do_not_count(world):
+    few = world[world["kind"] == "probe"].assign(train_size=100, score=0.5, trial_id=lambda r: "few" + r["trial_id"])
+    assert verdict("C1", pd.concat([world, few], ignore_index=True)) == of_the_world()["C1"]
+
+
+def test_each_probed_layer_takes_three_seeds(world):
+    few = world[(world["kind"] != "probe") | (world["probe_layer"] != 2) | (world["seed"] < 2)]
+    assert "fewer than 3 seeds of probes" in verdict("C1", few).reason
+
+
+def test_the_probing_curve_is_of_means_over_seeds(world):
+    chosen = "kind == 'probe' and probe_layer == 4 and pooling == 'first' and not control and seed == 4"
+    found = verdict("C1", changed(world, chosen, 0.1))  # 0.87 on average, of 0.86 that it takes to probe well
+    assert {case.note for case in found.evidence} == {"layer 4, counted from 1, is the first that probes well"}
+
+
+@pytest.mark.parametrize("name", ["batch_size", "epochs", "max_length"])
+def test_sizes_of_any_other_hyperparameter_are_not_compared(name, world):
+    found = verdict("C3", world.assign(**{name: world[name].where(world["train_size"] == 4000, 99)}))
+    assert found.verdict == UNDECIDED
+    assert "the train sizes were run with different hyperparameters" in str(found.evidence)
+
+
+def test_trials_of_other_data_are_not_mixed_in_at_one_size(world):
+    found = verdict("C3", world.assign(data=world["data"].where(world["train_size"] == 4000, "other")))
+    assert found.verdict == UNDECIDED
+    assert "one train size only (4,000)" in found.reason
+
+
+@pytest.mark.parametrize("claim", ["C2", "C8"])
+def test_a_benefit_that_may_be_small_is_not_shown(claim, world):
+    """0.03 with an interval from -0.003 to 0.063."""
+    redrawn = f"kind == 'all' and {LARGE} and not keep_layernorm and random_rate == 1"
+    found = verdict(claim, changed(world, redrawn, lambda rows: 0.87 + 0.02 * (rows["seed"] - 2)))
+    assert found.verdict == UNDECIDED
+    assert "not shown" in found.reason
+
+
+def test_layers_that_harm_where_data_is_scarce_are_not_worth_nothing(world):
+    assert verdict("C4", changed(world, f"kind == 'suffix' and {SMALL}", 0.1)).verdict == NOT_SUPPORTED
+
+
+def test_half_of_the_trials_may_diverge(world):
+    half = world.assign(diverged=(world["train_size"] == 100) & (world["kind"] == "suffix"))
+    found = verdict("C4", half)
+    assert found.verdict == SUPPORTED, found.reason
+    four = world[world["seed"] < 4]
+    chosen = (four["random_rate"] > 1) | four["keep_layernorm"]
+    found = verdict("C8", four.assign(diverged=chosen & (four["seed"] < 2)))
+    assert found.verdict == SUPPORTED
+    assert {case.note for case in found.evidence} == {"2 of 4 trials with this control diverged"}
+
+
+def test_curves_that_are_equally_alike_decide_nothing(world):
+    tuned = "kind in ['suffix', 'intact', 'all']"
+    both = changed(seven_seeds(world), tuned, lambda r: 0.5 + 0.02 * r["preserved_layers"].astype(float))
+    found = verdict("C5", both)
+    assert (found.statistic, found.verdict) == (pytest.approx(0.0), UNDECIDED)
+
+
+def test_two_points_at_the_best_score_have_no_order(world):
+    high = changed(world, f"kind in ['suffix', 'intact'] and {LARGE} and preserved_layers > 4",
+                   lambda rows: 1.0 + 0.0 * rows["score"])  # fmt: skip
+    found = verdict("C5", high)
+    assert found.verdict == UNDECIDED
+    assert "with 5, 6 layers kept the curve of 4,000 examples is at its ceiling" in found.reason
+
+
+def test_resampled_intervals_are_expanded(world, monkeypatch):
+    real, levels = cases.bootstrap_interval, set()
+    monkeypatch.setattr(
+        cases, "bootstrap_interval", lambda values, level, *rest: levels.add(level) or real(values, level, *rest)
+    )
+    verdict("C5", world)
+    assert expanded_level(len(SEEDS)) in levels
+    assert 0.95 not in levels
+
+
+@pytest.mark.parametrize(
+    ("claim", "widths", "p", "verdict_of"),
+    [
+        ("C6", 1, 0.024, SUPPORTED),
+        ("C6", 1, 0.026, UNDECIDED),
+        ("C6", 2, 0.012, SUPPORTED),
+        ("C6", 2, 0.013, UNDECIDED),
+        ("C7", 1, 0.024, SUPPORTED),
+        ("C7", 1, 0.026, UNDECIDED),
+    ],
+)
+def test_an_analysis_of_variance_is_one_of_as_many_as_there_are_tasks_and_widths(
+    claim, widths, p, verdict_of, world, monkeypatch
+):
+    single = [({"train_size": 4000, "reinitialized": (i,)}, 0.88) for i in range(L)]
+    rows = world if widths == 1 else pd.concat([world, trials("localized", *single)], ignore_index=True)
+    monkeypatch.setattr(cases, "blocked_anova", lambda _: p)
+    found = verdict(claim, rows)
+    assert found.verdict == verdict_of, found.reason
+
+
+def test_a_permutation_counts_with_the_mean_of_its_seeds(world):
+    low = changed(world, "kind == 'permuted' and seed == 4", -0.3)
+    (case,) = (c for c in verdict("C7", low).evidence if c.setting.startswith("cola"))
+    means = low[(low["task"] == "cola") & (low["train_size"] == 4000)].drop_duplicates("trial_id").groupby("kind")
+    assert case.statistic == pytest.approx(means["score"].mean()["intact"] - means["score"].mean()["permuted"])
+
+
+def test_a_control_is_judged_alone_at_the_fewest_layers_kept_and_the_largest_size(world):
+    faster, kept = {"random_rate": 5.0}, {"keep_layernorm": True}
+    all_redrawn = {"train_size": 4000, "reinitialized": suffix(0)}
+    more = [({**all_redrawn, **faster, **kept}, 0.9)]
+    for control in (faster, kept):
+        more += [({**all_redrawn, **control, "reinitialized": suffix(3)}, 0.9)]
+        more += [({**all_redrawn, **control, "train_size": 100}, 0.6)]
+    rows = pd.concat([world, trials("learning_rate", *more)], ignore_index=True)
+    assert verdict("C8", rows) == of_the_world()["C8"]
+
+
+def test_the_trials_behind_a_case_are_all_that_it_was_computed_from(world):
+    without = world.query(f"kind == 'all' and {LARGE} and not keep_layernorm and random_rate == 1")
+    blocks = world.query("experiment == 'localized' and reinitialized in ['0-1', '1-2', '2-3', '3-4', '4-5']")
+    for claim, rows in (("C8", without), ("C6", blocks)):
+        for case in of_the_world()[claim].evidence:
+            assert {*rows.loc[rows["task"] == case.setting.split(",")[0], "trial_id"]} <= {*case.trial_ids}
+
+
+def test_the_case_shown_is_one_that_decides():
+    def case(verdict: str, strict: str, margin: float) -> claims.Evidence:
+        return dataclasses.replace(*evidence((verdict, strict)), margin=margin)
+
+    barely, clearly = case(*BARELY_NO, -9.0), case(*NO, -1.0)
+    assert claims._decisive((barely, clearly), "every", NOT_SUPPORTED) is clearly
+    weak, strong = case(*YES, 1.0), case(*YES, 3.0)
+    assert claims._decisive((weak, strong), "every", SUPPORTED) is weak
+    assert claims._decisive((weak, strong), "some", SUPPORTED) is strong

@@ -370,3 +370,49 @@ def test_share_of_no_trials_has_its_columns():
     found = comparisons.diverged_share(rows(*INTACT).head(0), ["task", "kind"])
     assert found.empty
     assert found.columns.tolist() == ["task", "kind", "n", "diverged", "share", "low", "high"]
+
+
+@pytest.mark.parametrize("change", [{"weights": "x"}, {"data": "x"}, {"learning_rate": 2e-3}, {"batch_size": 4},
+                                    {"epochs": 2}, {"max_length": 64}, {"precision": "bf16"}], ids=str)  # fmt: skip
+def test_trials_of_another_setup_are_not_paired(change):
+    apart = pd.concat([rows(*INTACT), rows(*cells(ALL, "described", 0.5, 0.5, 0.3), **change)])
+    assert comparisons.benefit(apart).empty
+    assert comparisons.effects(apart).empty
+
+
+@pytest.mark.parametrize(
+    ("protocol", "change"),
+    [("released", {}), ("described", {"keep_layernorm": True}), ("described", {"random_rate": 5.0})],
+)
+def test_growth_is_of_plain_described_trials(protocol, change):
+    redrawn = cells(ALL, "described", 0.5, 0.5, 0.3)
+    plain = pd.concat([rows(*INTACT, *redrawn, train_size=size) for size in (16, 99)])
+    others = rows(*cells(ALL, protocol, 0.9, 0.9, 0.9), train_size=99, **change)
+    pd.testing.assert_frame_equal(comparisons.growth(pd.concat([plain, others])), comparisons.growth(plain))
+
+
+@pytest.mark.parametrize("control", [{"keep_layernorm": True}, {"random_rate": 5.0}], ids=str)
+def test_protocols_are_compared_without_controls(control):
+    plain = rows(*cells(SUFFIX, "described", 0.5, 0.6, 0.7), *cells(SUFFIX, "released", 0.4, 0.4, 0.4))
+    both = pd.concat([plain, rows(*cells(SUFFIX, "described", 0.9, 0.9, 0.9), **control)])
+    pd.testing.assert_frame_equal(comparisons.protocol_difference(both), comparisons.protocol_difference(plain))
+
+
+def test_tasks_are_correlated_by_means_of_seeds_not_by_medians():
+    """A third seed turns the order of the means around, and leaves that of the medians."""
+    cola, sst2 = (permuted(task, 0.1, 0.2, 0.3, orders=ORDERS[:3]) for task in ("cola", "sst2"))
+    third = cola[cola["seed"] == 1].assign(seed=2, score=[0.9, 0.5, 0.1], trial_id=lambda r: "x" + r["trial_id"])
+    found = comparisons.task_correlations(pd.concat([cola, third, sst2]))
+    assert found["spearman"].tolist() == pytest.approx([-1.0])
+
+
+def test_means_are_apart_on_either_side():
+    lower = rows(*(((), "described", seed, s - 0.5 - 0.001 * seed) for _, _, seed, s in INTACT), weights="x")
+    assert comparisons.agreement(lower, rows(*INTACT)).apart == 1
+    assert comparisons.agreement(rows(*INTACT), lower).apart == 1
+
+
+def test_scores_are_equal_to_the_last_bit_or_not_at_all():
+    mine, theirs = (rows(((), "described", 0, score)) for score in (0.9, math.nextafter(0.9, 1.0)))
+    found = comparisons.agreement(mine, theirs)
+    assert (found.same_trials, found.equal) == (1, 0)

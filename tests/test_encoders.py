@@ -122,3 +122,11 @@ def test_scores_with_dropout_spread_like_those_of_the_padded_network(bert):
     error = float(theirs.std()) * (2 / 1500) ** 0.5
     assert abs(float(ours.mean() - theirs.mean())) < 4 * error
     assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.1)
+
+
+def test_every_dropout_of_the_network_is_asked_once_and_in_order(bert, monkeypatch):
+    asked = []
+    monkeypatch.setattr(encoders, "_dropout", lambda values, module: asked.append(module) or values)
+    encoders.pooled(bert, a_batch([3, 5]))
+    assert asked == [module for module in bert.modules() if isinstance(module, torch.nn.Dropout)]
+    assert len(asked) == 1 + 3 * bert.config.num_hidden_layers

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import DEV, TRAIN
 
-from companion import experiments
+from companion import experiments, table, tasks, tuning
 from companion.errors import InvalidValue, UnknownName
 
 
@@ -315,3 +317,20 @@ def test_parameters_of_other_experiments_are_passed_over(name, parameters):
 def test_wrong_parameters_are_named(name, wrong, sentence, parameters):
     with pytest.raises((InvalidValue, UnknownName), match=sentence):
         experiments.plan(name, {**parameters, **OWN[name], **wrong})
+
+
+# --- choosing the learning rate -------------------------------------------------------------------------------------
+
+
+def test_a_rate_is_chosen_on_seeds_and_data_of_its_own(tiny_bert, monkeypatch):
+    asked, settings = [], experiments.Settings(tiny_bert, ["pocket-cola"], [16], [0, 1, 2], 1e-3, 8, 1, 64)
+    scored = SimpleNamespace(metric="matthews", score=0.5, diverged=False, seconds=1.0)
+    monkeypatch.setattr(tuning, "_pool", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(tuning, "finetune", lambda trial, **named: asked.append((trial, named["pool"])) or scored)
+    found = tuning.scores(settings, [1e-4, 1e-3], workers=1, progress=False)
+    assert found[["learning_rate", "seed"]].to_numpy().tolist() == [[r, s] for r in (1e-4, 1e-3) for s in (1000, 1001)]
+    assert {(trial.kind, trial.data, pool) for trial, pool in asked} == {
+        ("intact", tasks.load("pocket-cola", None, tasks.TUNING).fingerprint, tasks.TUNING)
+    }
+    for profile in table.published_profiles():
+        assert not {*tuning.SEEDS} & {*table.published(profile)["seed"]}

@@ -496,3 +496,61 @@ def test_results_can_be_tabulated(plan_trial):
     assert rows["protocol"].tolist() == ["described", "released", "described"]
     assert rows["final_loss"].tolist() == [0.5] * 3
     assert len(table.tidy([], experiment="e", profile="p")) == 0
+
+
+# --- dropout ---------------------------------------------------------------------------------------------------------
+
+
+def test_dropout_is_on_in_every_step_and_off_in_the_evaluation(with_dropout, plan_trial, tiny_glue, monkeypatch):
+    real, training = Classifier.forward, []
+
+    def spy(classifier, batch):
+        training.append({module.training for module in classifier.modules()})
+        return real(classifier, batch)
+
+    monkeypatch.setattr(Classifier, "forward", spy)
+    steps = finetune.finetune(plan_trial(model=with_dropout, epochs=2), data_dir=tiny_glue).steps
+    assert training == [{True}] * steps + [{False}] * (len(training) - steps)
+    assert len(training) > steps == 4
+
+
+def test_the_classifier_reads_a_pooled_token_with_dropout(tiny_bert, with_dropout):
+    base, texts = some_texts(tiny_bert)
+    assert Classifier(models.load(with_dropout).network, stream(0, "head"), 1.0).dropout.p == 0.1
+    classifier = Classifier(copy.deepcopy(base.network), stream(0, "head"), 1.0)
+    classifier.dropout.p = 1.0  # nothing passes, so that the bias alone is left, which starts at zero
+    batch, _ = finetune.collate(texts, np.arange(4), base.tokenizer.pad_token_id, torch.device("cpu"))
+    with torch.no_grad():
+        assert not classifier.train()(batch).any()
+        assert classifier.eval()(batch).all()
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_dropout_draws_from_the_trials_own_stream(seed, plan_trial):
+    with finetune.own_dropout(plan_trial(seed=seed)):
+        assert torch.equal(torch.rand(5), torch.rand(5, generator=generator(seed, "dropout")))
+
+
+# --- what a trial says reaches the network ---------------------------------------------------------------------------
+
+
+def test_norms_of_redrawn_layers_are_kept_where_the_trial_says_so(plan_trial):
+    trial = plan_trial(reinitialized=(1,), keep_layernorm=True)
+    before, after = models.load(trial.model).network.state_dict(), ready(trial).encoder.state_dict()
+    redrawn = [name for name in before if ".layer.1." in name]
+    kept = [name for name in redrawn if torch.equal(before[name], after[name])]
+    assert kept == [name for name in redrawn if "LayerNorm" in name]
+    assert len(kept) == 4
+
+
+def test_both_splits_are_cut_to_the_trials_length(plan_trial, tiny_glue):
+    _, _, *splits = finetune.prepare(plan_trial(max_length=5), tiny_glue)
+    assert [split.lengths.max() for split in splits] == [5, 5]
+
+
+def test_a_loss_that_is_not_finite_is_divergence_whatever_is_predicted():
+    task, classes = tasks.task("cola"), np.array([0, 1, 1, 0])
+    found = finetune.outcome(task, classes, classes, [0.7, math.inf], 16, 1.0)
+    assert (found.diverged, found.majority_share, found.score) == (True, 0.5, 1.0)
+    assert found.failure == "the loss was not finite at step 2"
+    assert not finetune.outcome(task, classes, classes, [0.7, 0.6], 16, 1.0).diverged

@@ -334,3 +334,16 @@ def test_draws_in_sequence_make_a_layers_values_depend_on_which_others_are_redra
     alone, together = (redraw(fresh_bert(), which, RELEASED) for which in ([3], [2, 3]))
     assert not np.array_equal(weights_of_layer(alone, 3), weights_of_layer(together, 3))
     assert np.array_equal(weights_of_layer(alone, 3), weights_of_layer(together, 2))
+
+
+def test_shuffling_draws_from_the_layers_own_stream_and_keeps_no_row_together():
+    networks, name = [fresh_bert() for _ in range(3)], "encoder.layer.2.output.dense.weight"
+    before = networks[0].state_dict()[name].clone()
+    one, again, other = (
+        redraw(network, [2], protocol("shuffled"), seed)[name]
+        for network, seed in zip(networks, (0, 0, 1), strict=True)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    rows, old = one.sort(dim=1).values, before.sort(dim=1).values
+    assert not (rows[:, None] == old[None]).all(-1).any()

@@ -548,3 +548,13 @@ def test_an_interrupted_group_keeps_what_it_stored_and_notes_no_failure(sweep_ov
         sweep_over(trials)
     assert [store.get(trial) is not None for trial in trials] == [True, True, False, False, False]
     assert not (store.folder / "failed").exists()
+
+
+def test_texts_of_both_splits_are_cut_to_the_trials_length(plan_trial, tiny_glue, monkeypatch):
+    real, longest = probe.features, []
+    monkeypatch.setattr(
+        probe, "features", lambda base, texts: longest.append(int(texts.lengths.max())) or real(base, texts)
+    )
+    probe._dev_features.cache_clear()
+    run([plan_trial(probe_layer=2, max_length=5)], tiny_glue)
+    assert longest == [5, 5]

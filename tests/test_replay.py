@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 
@@ -152,3 +154,31 @@ def test_a_rerun_that_fails_is_broken(published, monkeypatch):
     assert outcome.broken
     assert str(outcome).endswith("failed, no memory")
     assert "and 1 failed." in replay.summary([outcome])
+
+
+# --- what counts as equal -------------------------------------------------------------------------------------------
+
+
+def compared(score: float, *, device: str = "cpu", same_machine: bool = True) -> replay.Comparison:
+    """A trial known to score 0.5, and its rerun."""
+    known = replay.Known(some_trial(), "accuracy", 0.5, (device, "p", 1), "results/tiny", {})
+    return replay.Comparison(known, score, same_machine)
+
+
+def test_a_difference_in_the_last_bit_is_broken_on_the_same_kind_of_cpu_machine_alone():
+    off = math.nextafter(0.5, 1.0)
+    assert compared(off).broken
+    assert not compared(0.5).broken
+    assert not compared(off, same_machine=False).broken
+    assert not compared(off, device="NVIDIA H100").broken
+
+
+def test_the_largest_difference_is_told_whichever_score_is_larger():
+    assert "the largest difference is 0.250000" in replay.summary([compared(0.25), compared(0.6)])
+
+
+def test_a_trial_of_several_experiments_is_drawn_once(monkeypatch):
+    rows = table.tidy([result_of(some_trial(seed=s)) for s in range(3)], experiment="progressive", profile="tiny")
+    twice = pd.concat([rows, rows.assign(experiment="data_scaling")])
+    monkeypatch.setattr(table, "published", lambda name: twice)
+    assert sorted(known.trial.seed for known in replay.sample(["tiny"], 9, seed=0)) == [0, 1, 2]

@@ -297,3 +297,15 @@ def blocked_f(scores: np.ndarray) -> tuple[float, float]:
     freedom = (columns - 1, (columns - 1) * (rows - 1))
     f = (reduced - full) / freedom[0] / (full / freedom[1])
     return f, float(scipy_stats.f.sf(f, *freedom))
+
+
+def test_expanded_level_by_hand():
+    # t(4) at 97.5 % = 2.776445; 2Φ(x) - 1 = erf(x/√2) at x = √(5/4) times that, 0.998 in place of 0.95
+    assert expanded_level(5) == pytest.approx(math.erf(2.776445 * math.sqrt(5 / 4) / math.sqrt(2)), abs=1e-7)
+
+
+def test_a_statistic_that_some_resamples_leave_undefined_has_no_interval():
+    def spread_or_nothing(samples):
+        return np.where(np.ptp(samples, axis=1) == 0, math.nan, samples.mean(axis=1))
+
+    assert bootstrap_interval([1.0, 2.0, 3.0], statistic=spread_or_nothing) is None

@@ -62,3 +62,17 @@ def test_squares_show_the_redrawn_layers(found):
 def test_a_table_of_probes_alone_has_no_picture(trials):
     with pytest.raises(TableUnavailable, match="no fine-tuning trials"):
         surgery.scores(trials[trials["kind"] == "probe"], 3)
+
+
+def test_longer_trainings_are_not_averaged_with_the_usual(trials, found):
+    tuned = trials[trials["kind"] != "probe"]
+    longer = tuned.assign(epochs=99, score=0.0, trial_id=lambda rows: "x" + rows["trial_id"])
+    pd.testing.assert_frame_equal(surgery.scores(pd.concat([trials, longer]), 3), found)
+
+
+def test_squares_of_a_permuted_model_name_the_layers_that_stand_there(found):
+    spec = surgery.chart(found, 12, 3).to_dict()
+    cells = next(pd.DataFrame(rows) for rows in spec["datasets"].values() if "position" in rows[0])
+    chosen = cells[(cells["operation"] == "layers permuted, permutation n") & (cells["place"] == 1)]
+    order = chosen.sort_values("position")["layer"].astype(int) - 1
+    assert tuple(order) == interventions.paper_permutation(1, 12)

@@ -12,7 +12,15 @@ from companion import pages, theme, worth
 from companion.errors import TableUnavailable
 
 INTACT = {0: 0.9, 1: 0.8, 2: 0.85}
-SHARED = {"weights": "w", "data": "d", "learning_rate": 1e-4, "batch_size": 8, "max_length": 64, "epochs": 3}
+SHARED = {
+    "weights": "w",
+    "data": "d",
+    "learning_rate": 1e-4,
+    "batch_size": 8,
+    "max_length": 64,
+    "epochs": 3,
+    "precision": "fp32",
+}
 SHARED |= {"protocol": "described", "permutation": "", "keep_layernorm": False, "random_rate": 1.0}
 REDRAWN = {0: ("all", "0-3"), 2: ("suffix", "2-3"), 4: ("intact", "")}
 
@@ -93,3 +101,9 @@ def test_nothing_to_pair_is_said(trials):
     with pytest.raises(TableUnavailable):
         worth.worth(alone)
     assert "No trial here can be paired" in pages.worth_by_size(alone, [], name="w", caption="").data
+
+
+@pytest.mark.parametrize("control", [{"keep_layernorm": True}, {"random_rate": 5.0}], ids=str)
+def test_controls_of_the_appendix_are_no_worth(control, trials):
+    more = trials[trials["kind"] == "all"].assign(**control, score=0.0, trial_id=lambda rows: "x" + rows["trial_id"])
+    pd.testing.assert_frame_equal(worth.worth(pd.concat([trials, more])), worth.worth(trials))
