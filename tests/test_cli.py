@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pytest
 import yaml
@@ -24,6 +25,7 @@ from companion import (
     finetune,
     generated,
     notebooks,
+    paths,
     probe,
     profiles,
     remote,
@@ -350,6 +352,10 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on(profile, capsys, monkeypatc
         (["results", "list", "--profile", "nonesuch"], "unknown profile 'nonesuch'"),
         (["results", "publish", "--profile", "pocket", "-p", "seeds", "[77]"], "-p seeds is not for publish, which"),
         (["tune", "--profile", "nonesuch", "--rates", "1e-4"], "unknown profile 'nonesuch'"),
+        (["results", "list", "--sample", "3"], "--sample changes nothing for list; leave it out: it is for verify"),
+        (["results", "publish", "--out", "x.csv"], "--out changes nothing for publish; leave it out: it is for export"),
+        (["status", "-p", "rerun", "maybe"], "parameter 'rerun' is 'maybe'; give a bool"),
+        (["results", "list", "-p", "seeds", "[1:30]"], "seed '1:30' is not possible"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -552,6 +558,90 @@ def test_publishing_adds_rows_and_counts_what_is_missing(profile, store, tmp_pat
     assert said.err.startswith("warning: 1 of 3 published rows of profile 'tiny' are dropped: its grid no longer has")
 
 
+def test_a_key_that_no_notebook_has_is_an_error_of_every_command(profile, store, capsys):
+    profile.write_text(profile.read_text().replace("shared:", "shared:\n  batchsize: 8"))
+    for line in (["status"], ["results", "list"], ["results", "publish"], ["results", "verify"]):
+        one_sentence(main([*line, "--profile", str(profile)]), capsys.readouterr(), "'batchsize'; choose one of")
+
+
+def test_a_profile_of_two_models_is_not_published(profile, store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands.results, "RESULTS", tmp_path / "results")
+    for trial in planned(profile)[:2]:
+        Store(store).put(result_of(trial, 0.5))
+    other = tmp_path / "two.yaml"
+    other.write_text(profile.read_text() + "single_layer: {model: pocket-bert, which: [0], protocols: [described]}\n")
+    single = profiles.load(str(other)).experiments["single_layer"]
+    for trial in experiments.plan("single_layer", single):
+        Store(store).put(result_of(trial, 0.5))
+    said = "whose scores no page may mix; write one profile for each model"
+    one_sentence(main(["results", "publish", "--profile", str(other)]), capsys.readouterr(), said)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny.parquet", "coverage.csv"])
+def test_what_is_damaged_is_not_published_over(name, profile, store, tmp_path, monkeypatch, capsys):
+    results = tmp_path / "results"
+    monkeypatch.setattr(commands.results, "RESULTS", results)
+    first, second, *_ = planned(profile)
+    Store(store).put(result_of(first, 0.5))
+    assert main(["results", "publish", "--profile", str(profile)]) == 0
+    (results / name).write_bytes((results / name).read_bytes()[:30])
+    before = {path: path.read_bytes() for path in results.iterdir()}
+    Store(store).put(result_of(second, 0.5))
+    capsys.readouterr()
+    one_sentence(main(["results", "publish", "--profile", str(profile)]), capsys.readouterr(), "restore it")
+    assert {path: path.read_bytes() for path in results.iterdir()} == before
+
+
+def test_two_may_publish_at_once(tmp_path):
+    """Each adds its row to what it read; without waiting for each other, all would have read nothing."""
+    trials = [some_trial(seed=seed) for seed in range(8)]
+    every = {("progressive", trial.id) for trial in trials}
+
+    def publish(trial):
+        row = table.tidy([result_of(trial)], experiment="progressive", profile="p")
+        with table.alone(tmp_path):
+            table.publish(table.with_published(row, "p", every, tmp_path), "p", tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(publish, trials))
+    assert sorted(table.published("p", tmp_path)["seed"]) == [*range(8)]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("github://a.csv", "github://a.csv cannot be written ("), ("none://a.csv", "none://a.csv cannot")]
+)
+def test_an_export_to_an_address_that_cannot_be_reached(out, said, profile, store, capsys):
+    Store(store).put(result_of(planned(profile)[0]))
+    one_sentence(main(["results", "export", "--profile", str(profile), "--out", out]), capsys.readouterr(), said)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_export_to_an_address(suffix, profile, store, tmp_path):
+    Store(store).put(result_of(planned(profile)[0], 0.25))
+    out = f"memory://export/rows.{suffix}"
+    assert main(["results", "export", "--profile", str(profile), "--out", out]) == 0
+    with fsspec.open(out, "rb") as file:
+        rows = pd.read_csv(file) if suffix == "csv" else pd.read_parquet(file)
+    assert rows["score"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [("| true", 0, ""), ("| head -n 1 > /dev/null", 0, ""), ("> /dev/full", 1, "no space left")],
+)
+def test_output_that_nobody_reads_or_has_no_room(redirected, code, said):
+    if "full" in redirected and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    for buffered in ("", "1"):
+        line = f"set -o pipefail; {sys.executable} -m companion claims --profile pocket {redirected}"
+        environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+        assert done.returncode == code, done.stderr
+        assert len(done.stderr.splitlines()) == bool(said)
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize("out", ["rows.xlsx", "/nonesuch/rows.csv", "/nonesuch/rows.parquet", None])
 def test_export_to_impossible_places(out, profile, store, capsys):
     Store(store).put(result_of(planned(profile)[0]))
@@ -608,6 +698,36 @@ def test_cores_are_those_that_may_be_used(tiny_bert, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "ThreadPoolExecutor", Pool)
     notebooks.execute_all({}, Path("nowhere"))
     assert asked == [3, 3]
+
+
+def test_a_folder_of_the_home_is_found_where_no_shell_expands_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.store_place("~/x") == paths.data_folder("~/x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("~nobody-of-this-name/x", "cannot be used (Could not determine home directory.)"),
+        ("a\udcff", "is not the name of a file or folder; give a path as text"),
+        ("s3://ada:secret@bucket", "data folder 's3://…' is an address and not a folder"),
+    ],
+)
+def test_places_that_no_notebook_could_use(given, said, capsys):
+    code = main(["trial", "--model", "pocket-bert", "--task", "cola", "--train-size", "16", "--data-dir", given])
+    told = capsys.readouterr()
+    one_sentence(code, told, said)
+    assert "secret" not in told.err
+
+
+@pytest.mark.parametrize(
+    "content", ["", "a,b\n1,2\n", "model,task,metric,train_size,seed,learning_rate,score\n" + 7 * "x,"]
+)
+def test_a_damaged_table_of_a_tuning_ends_in_a_sentence(content, tmp_path, monkeypatch):
+    (tmp_path / "tuning-x.csv").write_text(content)
+    monkeypatch.setattr(generated, "RESULTS", tmp_path)
+    with pytest.raises(TableUnavailable, match="tuning-x.csv is not the table it should be; restore it, or tune again"):
+        generated.tuning()
 
 
 def test_doctor_reads_the_data_folder(tiny_glue, capsys):

@@ -85,7 +85,7 @@ def test_an_account_that_cannot_be_written_leaves_both_files_as_they_were(owner,
 
 def test_a_damaged_file_is_one_sentence(tmp_path):
     (tmp_path / "coverage.csv").write_text("profile\nminilm\n")
-    with pytest.raises(TableUnavailable, match=r"coverage.csv is not the table it should be; publish again"):
+    with pytest.raises(TableUnavailable, match=r"coverage.csv is not the table it should be; restore it"):
         coverage.read(tmp_path)
     assert coverage.told(coverage.read(tmp_path / "nothing")) == "Nothing has been published yet.\n"
 

@@ -548,6 +548,13 @@ def test_both_splits_are_cut_to_the_trials_length(plan_trial, tiny_glue):
     assert [split.lengths.max() for split in splits] == [5, 5]
 
 
+@pytest.mark.parametrize(("task", "own"), [("cola", 2), ("qnli", 3)])
+def test_a_length_without_room_for_a_word_is_an_error(task, own, plan_trial, tiny_glue):
+    with pytest.raises(InvalidValue, match=f"max length {own} leaves no room for a word; give more than {own}"):
+        finetune.prepare(plan_trial(task=task, max_length=own), tiny_glue)
+    finetune.prepare(plan_trial(task=task, max_length=own + 1), tiny_glue)
+
+
 def test_a_loss_that_is_not_finite_is_divergence_whatever_is_predicted():
     task, classes = tasks.task("cola"), np.array([0, 1, 1, 0])
     found = finetune.outcome(task, classes, classes, [0.7, math.inf], 16, 1.0)

@@ -119,3 +119,14 @@ def test_values_are_read_as_one_would_write_them(text, value):
     read = profiles.read_yaml(text)
     assert read == value
     assert type(read) is type(value)
+
+
+def test_numbers_are_those_of_yaml_1_2():
+    read = profiles.read_yaml("[1, -2, 0, 010, 1:30, 1_000, 2e-5, 3.0e-4, .5, 1., 0x10]")
+    assert read == [1, -2, 0, "010", "1:30", "1_000", 2e-5, 3e-4, 0.5, 1.0, 16]
+
+
+def test_a_profile_has_a_name_that_a_published_table_can_have(tmp_path):
+    with pytest.raises(InvalidValue, match="has a name that files cannot have; use letters, .*, a hundred at most"):
+        profiles.load(write(tmp_path, {"progressive": {"seeds": [0]}}, f"{'n' * 101}.yaml"))
+    assert profiles.load(write(tmp_path, {"progressive": {"seeds": [0]}}, f"{'n' * 100}.yaml")).name == "n" * 100

@@ -279,10 +279,11 @@ def judge(table: pd.DataFrame, ledger: Iterable[Claim] = CLAIMS) -> list[Verdict
 
     Raises :class:`InvalidValue` for a table of several models: a mean over them would be of none.
     """
-    models = sorted(table["model"].unique())
+    models, profile = sorted(table["model"].unique()), ", ".join(sorted(table["profile"].unique()))
     if len(models) > 1:
-        raise InvalidValue(f"the table has trials of the models {', '.join(models)}", "judge one model at a time")
-    profile, tasks = ", ".join(sorted(table["profile"].unique())), tasks_of(table)
+        of = f"the table of {profile} has trials of the models {', '.join(models)}"
+        raise InvalidValue(of, "judge one model at a time, and publish each under a profile of its own")
+    tasks = tasks_of(table)
     rows = pd.concat([task.rows for task in tasks]) if tasks else table.head(0)
     return [_verdict(claim, tasks, rows, profile) for claim in ledger]
 

@@ -6,6 +6,9 @@ Heavy libraries are imported inside the commands that need them, so that help an
 from __future__ import annotations
 
 import argparse
+import errno
+import io
+import os
 import sys
 import warnings
 
@@ -16,6 +19,33 @@ from companion.errors import CompanionError, Interrupted, one_line
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 after an error (one sentence on stderr), 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal has no letters for
+    try:
+        code = _run(argv)
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has what it wanted
+        return _to_nowhere(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            "companion: the output cannot be written (no space left); free some, or write elsewhere.", file=sys.stderr
+        )
+        return _to_nowhere(1)
+    return code
+
+
+def _to_nowhere(code: int) -> int:
+    """The code, after which Python flushes stdout once more: to where nothing can fail."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(argv: list[str] | None) -> int:
     parser = _parser()
     for word in sys.argv[1:] if argv is None else argv:
         if word.startswith("-") and word.endswith("=--"):  # argparse would make an empty list of it
@@ -34,8 +64,6 @@ def main(argv: list[str] | None = None) -> int:
         stored = "; what was finished is stored, and the same command goes on from there"
         print(f"companion: interrupted{stored if arguments.resumable else ''}.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

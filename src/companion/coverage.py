@@ -66,7 +66,10 @@ def read(folder: Path = RESULTS) -> pd.DataFrame:
     try:
         return pd.read_csv(path, keep_default_na=False)[list(COLUMNS)].astype(COLUMNS)
     except (OSError, ValueError, KeyError) as error:
-        raise TableUnavailable(f"{path} is not the table it should be", "publish again, or restore it") from error
+        raise TableUnavailable(
+            f"{path} is not the table it should be",
+            "restore it from the repository, or delete it and publish each profile again",
+        ) from error
 
 
 def record(rows: pd.DataFrame, folder: Path = RESULTS) -> None:

@@ -192,10 +192,15 @@ def _check_contents(trial: Trial, data: tasks.TaskData, base: models.Encoder) ->
 
 
 def tokenize(base: models.Encoder, task: tasks.Task, rows, max_length: int) -> Texts:
-    """Tokenize the texts of ``rows`` (a Dataset), truncated to ``max_length`` and to what the model can hold."""
+    """Tokenize the texts of ``rows`` (a Dataset), truncated to ``max_length`` and to what the model can hold.
+
+    :class:`InvalidValue` where that leaves no room for a word between the model's own tokens, and nothing would be cut.
+    """
     limit = min(
         max_length, base.tokenizer.model_max_length, getattr(base.network.config, "max_position_embeddings", 512)
     )
+    if limit <= (own := base.tokenizer.num_special_tokens_to_add(pair=len(task.texts) == 2)):
+        raise InvalidValue(f"max length {max_length} leaves no room for a word", f"give more than {own}")
     inputs: dict[str, list[list[int]]] = {}
     for start in range(0, len(rows), TOKENIZED_AT_ONCE):
         columns = rows[start : start + TOKENIZED_AT_ONCE]

@@ -33,6 +33,7 @@ from companion import (
     views,
 )
 from companion.coverage import markdown
+from companion.errors import TableUnavailable
 from companion.paths import MODELS, RESULTS
 from companion.pocket.generate import GENERATORS, examples
 from companion.theme import METRIC_TITLES
@@ -64,7 +65,7 @@ def tuning() -> str:
     """For each tuned profile: mean score per task and learning rate on the tuning pool, and the best rate."""
     parts = []
     for path in sorted(RESULTS.glob("tuning-*.csv")):
-        scores = pd.read_csv(path)
+        scores = _tuned(path)
         label = scores["task"] + " (" + scores["metric"].map(METRIC_TITLES) + ")"
         rows = ["task", "training examples"]
         named = scores.assign(task=label).rename(columns={"train_size": rows[1]})
@@ -80,6 +81,16 @@ def tuning() -> str:
             f"{seeds}): the best mean is at **{best:g}**.\n\n{markdown(shown)}"
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _tuned(path: Path) -> pd.DataFrame:
+    """The scores of a tuning; :class:`TableUnavailable` for a damaged file."""
+    try:
+        scores = pd.read_csv(path)
+        return scores.astype({"learning_rate": float, "train_size": int, "score": float, "task": str, "metric": str,
+                              "seed": int, "model": str})  # fmt: skip
+    except (OSError, ValueError, KeyError) as error:
+        raise TableUnavailable(f"{path} is not the table it should be", "restore it, or tune again") from error
 
 
 def published() -> str:

@@ -41,12 +41,25 @@ def data_folder(given: str | Path | None = None) -> Path | None:
 
 def usable(given: object, what: str) -> Path:
     """The path, whether or not there is anything; :class:`InvalidValue` for one at which nothing could ever be."""
-    if not isinstance(given, str | Path) or "\0" in str(given):
+    if not isinstance(given, str | Path) or "\0" in str(given) or not _is_text(str(given)):
         raise InvalidValue(f"{what} {given!r} is not the name of a file or folder", "give a path as text")
     if "://" in str(given):
-        raise InvalidValue(f"{what} {str(given)!r} is an address and not a folder", "give a folder, or mount it as one")
+        kind, _, rest = str(given).partition("://")
+        told = f"{kind}://…" if "@" in rest else str(given)  # it may hold a password
+        raise InvalidValue(f"{what} {told!r} is an address and not a folder", "give a folder, or mount it as one")
     try:
-        Path(given).exists()
-    except OSError as error:
-        raise InvalidValue(f"{what} {str(given)!r} cannot be used ({error.strerror})", "choose another") from error
-    return Path(given)
+        path = Path(given).expanduser()  # a shell leaves --store=~/x as it is
+        path.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no such user
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidValue(f"{what} {str(given)!r} cannot be used ({reason})", "choose another") from error
+    return path
+
+
+def _is_text(path: str) -> bool:
+    """Whether notebooks, which are UTF-8, can say it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

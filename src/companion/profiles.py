@@ -55,7 +55,20 @@ class _Yaml(yaml.SafeLoader):
         return mapping
 
 
-_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"])
+def _numbers_of_yaml_1_2() -> None:
+    """In 1.1, 1:30 is ninety and 010 eight."""
+    number, digits = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}, [*"-+.0123456789"]
+    _Yaml.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag not in number]
+        for first, found in _Yaml.yaml_implicit_resolvers.items()
+    }
+    _Yaml.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9]\d*|0x[0-9a-fA-F]+)$"), digits)
+    decimal = r"[-+]?(\.\d+|\d+\.\d*)([eE][-+]?\d+)?$|[-+]?\d+[eE][-+]?\d+$"
+    decimal += r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(decimal), digits)
+
+
+_numbers_of_yaml_1_2()
 
 
 def read_yaml(text: str) -> Any:
@@ -107,8 +120,9 @@ def load(name: str) -> Profile:
 
 def _check_name(name: str, path: Path) -> None:
     """Stop unless the file's name can be that of files under ``results/`` that nothing else writes."""
-    if not re.fullmatch(r"\w[\w.-]*", path.stem):
-        raise InvalidValue(f"profile {name!r} has a name that files cannot have", "use letters, digits, '-' and '_'")
+    if not re.fullmatch(r"\w[\w.-]{0,99}", path.stem):
+        remedy = "use letters, digits, '-' and '_', a hundred at most"
+        raise InvalidValue(f"profile {name!r} has a name that files cannot have", remedy)
     shipped = path.stem in names() and path.resolve().parent != PROFILES
     if shipped or path.stem == "coverage" or path.stem.startswith("tuning-"):
         remedy = f"rename the file: results/{path.stem}.csv is another's"

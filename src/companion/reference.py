@@ -13,6 +13,7 @@ import pandas as pd
 
 from companion import table
 from companion.coverage import markdown
+from companion.errors import TableUnavailable
 from companion.paths import RESULTS, ROOT
 
 GROUPS = {
@@ -115,6 +116,8 @@ def downloads(folder: Path) -> str:
     for name in table.published_profiles():
         for suffix, told in (("csv", "CSV"), ("parquet", "Parquet")):
             path = RESULTS / f"{name}.{suffix}"
+            if not path.is_file():
+                raise TableUnavailable(f"{path} is missing beside its twin", "restore it, or publish the profile again")
             (folder / path.name).write_bytes(path.read_bytes())
             link = f"{{download}}`{path.name} <_generated/{folder.name}/{path.name}>`"
             size = f"{path.stat().st_size / 1000:,.0f} kB"

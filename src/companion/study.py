@@ -61,10 +61,15 @@ def read_parameters(experiment: str, namespace: Mapping[str, Any]) -> dict[str, 
             raise UnknownName("parameter", name, sorted(known))
     if absent := [name for name in known if name not in given]:
         raise InvalidValue(f"parameter {absent[0]!r} is missing", "add it to the parameters cell")
-    for name, kind in RUNNING.items():
-        if type(given[name]) is not kind:
-            raise InvalidValue(f"parameter {name!r} is {given[name]!r}", f"give a {kind.__name__}")
+    check_running(given)
     return given
+
+
+def check_running(given: Mapping[str, Any]) -> None:
+    """Stop with :class:`InvalidValue` where one of these parameters is of RUNNING and not of its type."""
+    for name, kind in RUNNING.items():
+        if name in given and type(given[name]) is not kind:
+            raise InvalidValue(f"parameter {name!r} is {given[name]!r}", f"give a {kind.__name__}")
 
 
 def conduct(experiment: str, parameters: Mapping[str, Any]) -> Study:

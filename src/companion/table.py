@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -65,6 +67,10 @@ _FIELDS = [field.name for field in fields(Trial)]
 
 class RowsDropped(UserWarning):
     """Published rows are not in the table that is to take their place."""
+
+
+class OlderTable(TableUnavailable):
+    """A published table without a column that this version has."""
 
 
 def tidy(results: Iterable[Result], *, experiment: str, profile: str) -> pd.DataFrame:
@@ -129,7 +135,7 @@ def _trial_of(row: Mapping[str, object]) -> Trial:
 
 def published_profiles() -> list[str]:
     """Names of the profiles with a published table."""
-    return sorted(path.stem for path in RESULTS.glob("*.parquet"))
+    return sorted(path.stem for path in RESULTS.glob("*.parquet") if _is_name(path.stem))
 
 
 def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
@@ -139,19 +145,39 @@ def published(profile: str, folder: Path = RESULTS) -> pd.DataFrame:
         raise TableUnavailable(
             f"there is no published table for profile {profile!r}", "run it and use `companion results publish`"
         )
+    remedy = "restore it from the repository"
     try:
         table = pd.read_parquet(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise TableUnavailable(f"{path} is not a readable Parquet file", "restore it from the repository") from error
+    except Exception as error:  # of damaged files pyarrow and pandas raise many unrelated classes
+        raise TableUnavailable(f"{path} is not a readable Parquet file", remedy) from error
     if lacking := [name for name in COLUMNS if name not in table]:
-        raise TableUnavailable(f"{path} has no column {lacking[0]!r}", "publish it again with this version")
+        raise OlderTable(f"{path} has no column {lacking[0]!r}", "publish it again with this version")
+    table = table[list(COLUMNS)]
+    if wrong := [name for name, kind in COLUMNS.items() if not _is_of(kind, table[name])]:
+        raise TableUnavailable(f"{path} has in column {wrong[0]!r} values of another type", remedy)
     try:
-        table = table[list(COLUMNS)].astype(COLUMNS)
-    except (ValueError, TypeError, OverflowError) as error:  # a text for a number, or a number that is missing
-        raise TableUnavailable(f"{path} has values of another type", "restore it from the repository") from error
-    if wrong := _wrong(table):
-        raise TableUnavailable(f"{path} has {wrong}", "restore it from the repository")
+        table = table.astype(COLUMNS)
+    except (ValueError, TypeError, OverflowError) as error:  # a number that is missing, or too large
+        raise TableUnavailable(f"{path} has values of another type", remedy) from error
+    if wrong := _wrong(table) or _of_others(table, profile):
+        raise TableUnavailable(f"{path} has {wrong}", remedy)
     return table
+
+
+def _is_of(kind: str, values: pd.Series) -> bool:
+    """Whether these are values of a kind of column, which a conversion would make of nearly anything."""
+    if kind == "bool":
+        return pd.api.types.is_bool_dtype(values)
+    if kind == "str":
+        return values.isna().all() or pd.api.types.is_string_dtype(values.dropna())
+    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return numbers and (kind == "float64" or bool((values.dropna() % 1 == 0).all()))
+
+
+def _of_others(table: pd.DataFrame, profile: str) -> str:
+    """What is wrong with whose rows these are; empty if they are the profile's."""
+    others = sorted(set(table["profile"]) - {profile})
+    return f"rows of profile {others[0]!r}" if others else ""
 
 
 def checked(profile: str) -> pd.DataFrame:
@@ -198,11 +224,11 @@ def with_published(
     trial that is known in one experiment is known in all that plan it.
 
     Warns (:class:`RowsDropped`) of published rows that are not kept: those of trials that are no longer planned, or all
-    of a table that cannot be read or is in an older format, which lacks columns.
+    of a table in an older format, which lacks columns. A damaged table is not replaced: :class:`TableUnavailable`.
     """
     try:
         before = published_or_empty(profile, folder)
-    except TableUnavailable as error:
+    except OlderTable as error:
         warnings.warn(f"no row of the published table is kept: {error}", RowsDropped, stacklevel=2)
         return table
     known = set(zip(table["experiment"], table["trial_id"], strict=True))
@@ -219,6 +245,24 @@ def with_published(
     return pd.concat([whole, shared], ignore_index=True).astype(COLUMNS)
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in here for the same folder, so that none publishes over another's rows; where
+    the file system has no locks, nobody waits."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        reason = error.strerror or error
+        raise TableUnavailable(f"the folder {folder} cannot be used ({reason})", "move what is in its place") from error
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)  # and with it the lock
+
+
 def publish(table: pd.DataFrame, profile: str, folder: Path = RESULTS) -> list[Path]:
     """Write the table as Parquet and as CSV, as :func:`replace` does; rows sorted, so that a diff means a change."""
     order = ["experiment", "task", "train_size", "protocol", "kind", "preserved_layers", "seed", "trial_id"]
@@ -233,7 +277,7 @@ def replace(files: Mapping[Path, Callable[[Path], object]], what: str) -> None:
 
     :class:`TableUnavailable` where they cannot be written; the files are then what they were.
     """
-    temporary = {path: path.with_suffix(path.suffix + ".tmp") for path in files}
+    temporary = {path: path.with_suffix(f"{path.suffix}.{os.getpid()}.tmp") for path in files}
     folder = next(iter(files)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,7 @@ def planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str,
 
     from companion import notebooks, profiles
     from companion.errors import UnknownName
+    from companion.study import check_running
 
     profile = profiles.load(arguments.profile)
     for name in experiments:
@@ -71,6 +72,8 @@ def planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str,
         if getattr(arguments, key):
             overrides[key] = written(place)
     wanted = {n: dict(p) for n, p in profile.experiments.items() if not experiments or n in experiments}
+    for name, parameters in wanted.items():
+        notebooks.check_parameters(name, parameters)
     known = {name: notebooks.parameters(name) for name in wanted} if overrides else {}
     for key, value in overrides.items():  # each experiment takes those that it has
         taking = [name for name in wanted if key in known[name]]
@@ -78,6 +81,8 @@ def planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str,
             notebooks.check_parameters(next(iter(wanted)), {key: value})
         for name in taking:
             wanted[name][key] = value
+    for parameters in wanted.values():
+        check_running(parameters)
     return profile.name, wanted
 
 

@@ -18,10 +18,13 @@ def add_results(commands) -> None:
     parser = command(commands, "results", results, "list, export or publish stored results; verify published ones")
     parser.add_argument("action", choices=("list", "export", "publish", "verify"))
     parser.add_argument("--out", metavar="FILE", help="export: a .csv or .parquet file, or its address (fsspec)")
-    parser.add_argument("--sample", type=int, default=10, metavar="N", help="verify: number of trials (default 10)")
+    parser.add_argument("--sample", type=int, metavar="N", help="verify: number of trials (default 10)")
     parser.add_argument("--draw", type=int, metavar="SEED", help="verify: which sample (default: chosen and told)")
     parser.add_argument("--workers", type=int, help="verify: processes (default: one per core or GPU)")
     profile_options(parser)
+
+
+ONLY_FOR = {"out": "export", "sample": "verify", "draw": "verify", "workers": "verify"}
 
 
 def results(arguments: argparse.Namespace) -> int | None:
@@ -33,13 +36,16 @@ def results(arguments: argparse.Namespace) -> int | None:
     """
     import pandas as pd
 
-    from companion import coverage, table
+    from companion import table
     from companion.experiments import plan
     from companion.store import open_store
 
     if arguments.action == "publish" and arguments.parameters:
         problem = f"-p {arguments.parameters[0][0]} is not for publish, which keeps a profile's own trials alone"
         raise InvalidValue(problem, "write it into a profile of your own")
+    for name, action in ONLY_FOR.items():
+        if getattr(arguments, name) is not None and arguments.action != action:
+            raise InvalidValue(f"--{name} changes nothing for {arguments.action}", f"leave it out: it is for {action}")
     profile, wanted = planned(arguments, [])
     if arguments.action == "verify":
         return _verify(arguments, wanted)
@@ -53,18 +59,30 @@ def results(arguments: argparse.Namespace) -> int | None:
     if whole.empty:
         raise InvalidValue(f"no trial of profile {profile!r} is stored in {store.folder}", "run it first")
     if arguments.action == "publish":
-        own = {(name, t.id) for name, trials in plans.items() for t in trials}
-        whole = table.with_published(whole, profile, own, RESULTS)
-        for path in table.publish(whole, profile, RESULTS):
-            print(f"{len(whole)} rows: {path}")
-        ids = {name: [t.id for t in trials] for name, trials in plans.items()}
-        coverage.record(coverage.count(profile, ids, whole), RESULTS)
+        _publish(whole, profile, {name: [t.id for t in trials] for name, trials in plans.items()})
     elif arguments.action == "export":
         _export(whole, arguments.out)
     else:
         columns = ["trial_id", "task", "train_size", "kind", "preserved_layers", "protocol", "seed", "metric", "score"]
         print(whole[columns].to_string(index=False))
     return None
+
+
+def _publish(whole, profile: str, planned_ids: dict[str, list[str]]) -> None:
+    """Add the stored trials to the published table of the profile, whose experiments have trials of these ids."""
+    from companion import coverage, table
+
+    models = sorted(whole["model"].unique())
+    if len(models) > 1:
+        problem = f"profile {profile!r} has trials of the models {', '.join(models)}, whose scores no page may mix"
+        raise InvalidValue(problem, "write one profile for each model")
+    with table.alone(RESULTS):
+        coverage.read(RESULTS)  # damaged, it would stop the rest in the middle
+        own = {(name, i) for name, ids in planned_ids.items() for i in ids}
+        whole = table.with_published(whole, profile, own, RESULTS)
+        for path in table.publish(whole, profile, RESULTS):
+            print(f"{len(whole)} rows: {path}")
+        coverage.record(coverage.count(profile, planned_ids, whole), RESULTS)
 
 
 def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
@@ -74,7 +92,7 @@ def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
 
     names = sorted({str(parameters.get("published", "")) for parameters in wanted.values()})
     seed = secrets.randbelow(10**6) if arguments.draw is None else arguments.draw
-    sample = replay.sample(names, arguments.sample, seed)
+    sample = replay.sample(names, 10 if arguments.sample is None else arguments.sample, seed)
     folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)
     try:
         outcomes = replay.rerun(sample, data_dir=data_folder(folder), workers=arguments.workers)
@@ -93,15 +111,29 @@ def _export(whole, out: str | None) -> None:
     if not out or not out.endswith((".csv", ".parquet")):
         raise InvalidValue(f"cannot export to {out!r}", "give --out a file ending in .csv or .parquet")
     write = functools.partial(whole.to_csv if out.endswith(".csv") else whole.to_parquet, index=False)
+    if "://" in out:
+        _export_to_address(write, out)
+        print(f"{len(whole)} rows: {out}")
+        return
     try:
         path = Path(os.path.expanduser(out))
-        if "://" in out:
-            write(out)
-        elif os.path.isdir(path.parent):
+        if os.path.isdir(path.parent):
             replace({path: write}, path.name)  # what is there stays whole until all is written
         else:
             raise InvalidValue(f"cannot export to {out!r}, whose folder is not there", "make it first")
-    except (OSError, ValueError, ImportError) as error:  # of an address: no such protocol, or not installed
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidValue(f"{out} cannot be written ({reason})", "choose another place") from error
     print(f"{len(whole)} rows: {out}")
+
+
+def _export_to_address(write, out: str) -> None:
+    import fsspec
+
+    from companion.errors import first_line
+
+    try:
+        with fsspec.open(out, "wb") as file:
+            write(file)
+    except Exception as error:  # each file system has exceptions of its own
+        raise InvalidValue(f"{out} cannot be written ({first_line(error)})", "choose another place") from error

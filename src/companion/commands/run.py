@@ -35,8 +35,6 @@ def run(arguments: argparse.Namespace) -> None:
     if "rerun" in dict(arguments.parameters):
         raise InvalidValue("-p rerun is not for run, which always runs", "draw what is stored with `companion book`")
     profile, wanted = planned(arguments, arguments.experiments)
-    for name in wanted:
-        notebooks.check_parameters(name, wanted[name])
     open_store(arguments.store)  # an address out of reach is found now, not in the first notebook
     if arguments.retry_failed:
         _forget_failures(wanted)
@@ -84,14 +82,13 @@ def add_status(commands) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """Compare the profile's grid with the store, and with the published table that it is drawn over."""
-    from companion import notebooks, table
+    from companion import table
     from companion.experiments import plan
     from companion.store import open_store
 
     profile, wanted = planned(arguments, [])
     store = open_store(arguments.store)
     for name, parameters in wanted.items():
-        notebooks.check_parameters(name, parameters)
         # published trials of another profile count too: pocket-quick is drawn over those of pocket
         published = set(table.published_or_empty(str(parameters.get("published", profile)))["trial_id"])
         trials = plan(name, parameters)
