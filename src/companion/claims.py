@@ -3,7 +3,7 @@
 A claim is taken apart into cases: one comparison in one task, sometimes one of several there. Each case sets an
 interval against a threshold that was fixed before any verdict was computed. "Supported" and "not supported" both need
 the whole interval on one side; an interval that includes the threshold, fewer than three seeds, or a missing
-experiment is "undecided".
+experiment is "undecided", unless what was run refutes a claim about every case by itself.
 
 From cases to the claim. A claim about "every" case is supported if each one supports it at 95 %, and not supported if
 one speaks against it. A claim about "some" case is supported if one supports it, and not supported if each one speaks

@@ -1,6 +1,6 @@
 """One fine-tuning trial, from a loaded encoder to a score on the dev split.
 
-The procedure is the paper's (released scripts; BERT's own recipe): AdamW without weight decay, ε = 1e-8, learning rate
+The procedure is the paper's (released scripts): AdamW without weight decay, ε = 1e-8, learning rate
 decaying linearly to zero without warm-up, gradients clipped to norm 1, dropout as in the model's configuration, a new
 linear classifier on the pooled first token, the last step's weights scored once. Two things are done differently
 because they cannot change the result: nothing is computed for padding (:mod:`companion.encoders`), and embedding rows
