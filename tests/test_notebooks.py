@@ -183,6 +183,22 @@ def test_a_page_that_cannot_be_written_ends_in_a_sentence(folder_of_notebooks, t
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_kernel_that_dies_ends_in_a_sentence(folder_of_notebooks, tmp_path, monkeypatch):
+    folder_of_notebooks("killed", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(
+        NotebookFailed, match="'killed': its kernel died; free some memory or use fewer workers, and run"
+    ):
+        notebooks.execute("killed", {}, tmp_path / "out" / "page.ipynb")
+    assert list((tmp_path / "out").iterdir()) == []
+
+    def silent(*_, **__):
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", silent)
+    with pytest.raises(NotebookFailed, match="'killed': its kernel cannot be used .*respond in 60 seconds.; free some"):
+        notebooks.execute("killed", {}, tmp_path / "out" / "page.ipynb")
+
+
 def test_notebooks_beside_each_other_see_their_environment_and_leave_ours(folder_of_notebooks, tmp_path, capsys):
     for name in "abc":
         folder_of_notebooks(name, "import os; print(os.environ['COMPANION_TEST'], os.environ['COMPANION_PROGRESS'], x)")
