@@ -123,6 +123,17 @@ def set_threads(count: int = 1) -> None:
     threadpoolctl.threadpool_limits(count)  # NumPy's and SciPy's own, which probes use
 
 
+def end_with(parent: int) -> None:
+    """In a worker process: end it, whatever it is doing, soon after the process that started it is gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def named(error: BaseException) -> str:
     """The error's class and its text, as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
@@ -218,7 +229,7 @@ def _serve(pipe: Connection, work: Work, parent: int, device: str | None) -> Non
     """In a worker process: work on the groups that come, send back each result and how the group ended."""
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     _be_killed_first()
     set_threads()
     pipe.send(None)  # ready
@@ -235,12 +246,6 @@ def _serve(pipe: Connection, work: Work, parent: int, device: str | None) -> Non
             pipe.send(error)
         except Exception as error:  # one broken trial must not end the others; its cause is stored
             pipe.send(named(error))
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _be_killed_first() -> None:

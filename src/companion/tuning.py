@@ -8,14 +8,15 @@ alone: a rate picked to suit reinitialized models would favor one side of the co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from companion import tasks
 from companion.errors import InvalidValue, WorkersLost
-from companion.executors import set_threads, slots
+from companion.executors import end_with, set_threads, slots
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
@@ -58,17 +59,27 @@ def scores(
         raise WorkersLost("a worker process of the tuning died", remedy) from error
 
 
-def _pool(devices: list[str | None]) -> ProcessPoolExecutor:
-    """A process for each of these (see :func:`companion.executors.slots`)."""
-    context = get_context("spawn")
+@contextlib.contextmanager
+def _pool(devices: list[str | None]) -> Iterator[ProcessPoolExecutor]:
+    """A process for each of these (see :func:`companion.executors.slots`); none is left afterwards."""
+    context = multiprocessing.get_context("spawn")
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    return ProcessPoolExecutor(len(devices), mp_context=context, initializer=_start, initargs=(free,))
+    with ProcessPoolExecutor(
+        len(devices), mp_context=context, initializer=_start, initargs=(free, os.getpid())
+    ) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():  # else the pool waits for the trials that have begun
+                process.kill()
+            raise
 
 
-def _start(free: SimpleQueue) -> None:
+def _start(free: SimpleQueue, parent: int) -> None:
     """What a worker process begins with: a GPU of those that are free, where there are any."""
+    end_with(parent)
     if (device := free.get()) is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     set_threads()

@@ -6,6 +6,8 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import faulty
 import pytest
@@ -92,6 +94,43 @@ def test_a_tuning_whose_worker_dies_ends_in_a_sentence(tiny_bert, tiny_glue, mon
     monkeypatch.setattr(tuning, "base_trials", lambda *_: [some_trial()])
     with pytest.raises(WorkersLost, match="a worker process of the tuning died; free some memory or use fewer"):
         tuning.scores(settings, [1e-3], workers=1, progress=False)
+
+
+TUNING = """
+import sys, time
+from companion import tuning
+from companion.cli import main
+
+def hangs(trial, folder):
+    print("begun", flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    tuning._row, tuning.base_trials = hangs, lambda *_: ["a trial"]
+    sys.exit(main(["tune", "--rates", "1e-3", "--workers", "1"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 130, "companion: interrupted.\n"), (signal.SIGKILL, -signal.SIGKILL, "")],
+    ids=["SIGTERM", "SIGKILL"],
+)
+def test_a_tuning_that_is_ended_leaves_no_worker(number, code, said, tmp_path):
+    (tmp_path / "tune.py").write_text(TUNING)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "tune.py")], **pipes)
+    try:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)  # to the command alone
+        _, errors = process.communicate(timeout=30)  # until the last worker lets go of stdout
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == code
+    assert errors.endswith(said)
+    assert "Traceback" not in errors
 
 
 # --- the queue, without processes -----------------------------------------------------------------------------------

@@ -36,11 +36,13 @@ def add_tune(commands) -> None:
 def tune(arguments: argparse.Namespace) -> None:
     """Score every candidate, print the means and write ``results/tuning-<profile>.csv``."""
     from companion.experiments import settings
+    from companion.sweep import terminable
     from companion.table import replace
     from companion.tuning import scores
 
     profile, wanted = planned(arguments, ["progressive"])
-    table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
+    with terminable():  # a batch system's SIGTERM ends like Ctrl-C
+        table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
     means = table.pivot_table("score", "learning_rate", ["task", "train_size"], margins=True, margins_name="mean")
     print(means.round(3).to_string())  # before anything can go wrong with the file
     path = RESULTS / f"tuning-{profile}.csv"
