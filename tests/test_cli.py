@@ -693,11 +693,14 @@ def test_cores_are_those_that_may_be_used(tiny_bert, monkeypatch, capsys):
             super().__init__(1)
 
     monkeypatch.setattr(tuning, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(tuning, "base_trials", lambda *_: [])
-    tuning.scores(experiments.Settings(tiny_bert, ["cola"], [16], [0], 1e-3, 8, 1, 64), [1e-3], progress=False)
+    monkeypatch.setattr(tuning, "base_trials", lambda *_: [some_trial()] * 4)
+    monkeypatch.setattr(tuning, "_row", lambda *_, **__: {})
+    settings = experiments.Settings(tiny_bert, ["cola"], [16], [0], 1e-3, 8, 1, 64)
+    tuning.scores(settings, [1e-3], progress=False)
+    tuning.scores(settings, [1e-3], workers=99, progress=False)  # no more than there are trials
     monkeypatch.setattr(notebooks, "ThreadPoolExecutor", Pool)
     notebooks.execute_all({}, Path("nowhere"))
-    assert asked == [3, 3]
+    assert asked == [3, 4, 3]
 
 
 def test_a_folder_of_the_home_is_found_where_no_shell_expands_it(monkeypatch, tmp_path):
@@ -733,6 +736,13 @@ def test_a_damaged_table_of_a_tuning_ends_in_a_sentence(content, tmp_path, monke
 def test_doctor_reads_the_data_folder(tiny_glue, capsys):
     main(["doctor", "--data-dir", str(tiny_glue)])
     assert f"ok    GLUE data: cola {TRAIN} + " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["tune", "--rates", "1e-3"], ["results", "verify", "--sample", "1"]])
+def test_a_number_of_workers_that_no_machine_has_room_for(command, profile, publications, capsys):
+    number = "1" + "0" * 20
+    code = main([*command, "--profile", str(profile), "-p", "published", "one", "--workers", number])
+    one_sentence(code, capsys.readouterr(), f"{number} workers are not possible; give a whole number from 1 to 9999")
 
 
 def test_tuning_that_cannot_be_kept_is_shown_all_the_same(profile, tmp_path, capsys, monkeypatch):

@@ -185,7 +185,7 @@ def test_unwritable_store_stops_before_the_first_trial(plan_trial, tiny_glue, tm
 def test_wrong_settings_of_a_sweep(run, monkeypatch):
     with pytest.raises(UnknownName, match="unknown executor 'slurm'; choose one of: local, processes, ray"):
         run([], executor="slurm")
-    with pytest.raises(InvalidValue, match="0 workers cannot run anything"):
+    with pytest.raises(InvalidValue, match="0 workers are not possible; give a whole number from 1 to 9999"):
         run([], workers=0)
     for hours in ("soon", "0", "-1", "inf", "nan"):
         monkeypatch.setenv("COMPANION_TIME_LIMIT", hours)
@@ -193,9 +193,9 @@ def test_wrong_settings_of_a_sweep(run, monkeypatch):
             run([])
     monkeypatch.delenv("COMPANION_TIME_LIMIT")
     assert run([], executor="processes").ran == 0
-    for number in ("0", "-1", "two", "1.5", "²"):
+    for number in ("0", "-1", "two", "1.5", "²", "10000", "1" + "0" * 20, "9" * 5000):
         monkeypatch.setenv("COMPANION_WORKERS", number)
-        with pytest.raises(InvalidValue, match=f"{number} workers cannot run anything"):
+        with pytest.raises(InvalidValue, match=f"{number[-9:]} workers are not possible"):
             run([])
 
 

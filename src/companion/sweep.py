@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from companion.trial import Trial
 EXECUTORS = ("local", "processes", "ray")
 OnStep = Callable[[int, int], None]
 ATTEMPTS = 3  # a trial that fails is tried again twice
+MOST_WORKERS = 9999  # that may be asked for: a larger number is a mistake, and a list of as many fills the memory
 HOURS = 12.0  # the time limit of one trial: the longest of the paper's own take a GPU an hour, a lone core half a day
 
 __all__ = ["ATTEMPTS", "EXECUTORS", "Report", "TrialsFailed", "groups", "run", "run_trial", "set_threads"]
@@ -160,10 +162,11 @@ def _work_off(queue: _Queue, events: Iterator[News], bar: tqdm) -> None:
 
 
 def workers_wanted(given: int | None = None) -> int | None:
-    """The number given, else ``COMPANION_WORKERS``, else None; :class:`InvalidValue` for no whole number from 1 up."""
+    """The number given, else ``COMPANION_WORKERS``, else None; :class:`InvalidValue` for no whole number from 1 to
+    :data:`MOST_WORKERS`."""
     wanted = os.environ.get("COMPANION_WORKERS", "") if given is None else str(given)
-    if wanted and not (wanted.isascii() and wanted.isdigit() and int(wanted)):
-        raise InvalidValue(f"{wanted} workers cannot run anything", "give a whole number from 1 up")
+    if wanted and not (re.fullmatch("0*[0-9]{1,9}", wanted) and 0 < int(wanted) <= MOST_WORKERS):
+        raise InvalidValue(f"{wanted} workers are not possible", f"give a whole number from 1 to {MOST_WORKERS}")
     return int(wanted) if wanted else None
 
 

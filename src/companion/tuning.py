@@ -17,18 +17,19 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from companion import tasks
-from companion.errors import InvalidValue, WorkersLost
+from companion.errors import WorkersLost
 from companion.executors import end_with, set_threads, slots
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
+from companion.sweep import workers_wanted
 from companion.trial import Trial
 
 SEEDS = (1000, 1001)
@@ -39,11 +40,11 @@ def scores(
 ) -> pd.DataFrame:
     """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows.
 
-    The seeds are :data:`SEEDS`, not those of the settings. :class:`InvalidValue` for fewer than one worker,
+    The seeds are :data:`SEEDS`, not those of the settings. :class:`InvalidValue` for an impossible number of workers,
     :class:`WorkersLost` if one dies.
     """
-    if workers is not None and workers < 1:
-        raise InvalidValue(f"{workers} workers cannot run anything", "give a whole number from 1 up")
+    if workers is not None:
+        workers_wanted(workers)
     settings = dataclasses.replace(settings, seeds=SEEDS)
     trials = [
         trial
@@ -52,7 +53,7 @@ def scores(
     ]
     row = functools.partial(_row, folder=settings.folder)
     try:
-        with _pool(slots(workers)) as pool:
+        with _pool(slots(workers)[: len(trials)]) as pool:
             return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
     except BrokenProcessPool as error:
         remedy = "free some memory or use fewer --workers and run again"
@@ -63,12 +64,9 @@ def scores(
 def _pool(devices: list[str | None]) -> Iterator[ProcessPoolExecutor]:
     """A process for each of these (see :func:`companion.executors.slots`); none is left afterwards."""
     context = multiprocessing.get_context("spawn")
-    free = context.SimpleQueue()
-    for device in devices:
-        free.put(device)
-    with ProcessPoolExecutor(
-        len(devices), mp_context=context, initializer=_start, initargs=(free, os.getpid())
-    ) as pool:
+    begun = context.Value("i", 0)  # not a queue of devices: that is a pipe, which some thousands of them fill
+    start = (devices, begun, os.getpid())
+    with ProcessPoolExecutor(len(devices), mp_context=context, initializer=_start, initargs=start) as pool:
         try:
             yield pool
         except KeyboardInterrupt:
@@ -77,10 +75,13 @@ def _pool(devices: list[str | None]) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _start(free: SimpleQueue, parent: int) -> None:
-    """What a worker process begins with: a GPU of those that are free, where there are any."""
+def _start(devices: list[str | None], begun: Synchronized, parent: int) -> None:
+    """What a worker process begins with: the next GPU of those for as many as have begun, where there are any."""
     end_with(parent)
-    if (device := free.get()) is not None:
+    with begun.get_lock():
+        device = devices[begun.value]
+        begun.value += 1
+    if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     set_threads()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches it too, and ends it without a word

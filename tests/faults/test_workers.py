@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -125,9 +126,9 @@ def test_a_tuning_that_is_ended_leaves_no_worker(number, code, said, tmp_path):
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)  # to the command alone
         _, errors = process.communicate(timeout=30)  # until the last worker lets go of stdout
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == code
     assert errors.endswith(said)
     assert "Traceback" not in errors
