@@ -745,6 +745,13 @@ def test_a_number_of_workers_that_no_machine_has_room_for(command, profile, publ
     one_sentence(code, capsys.readouterr(), f"{number} workers are not possible; give a whole number from 1 to 9999")
 
 
+def test_a_profile_without_what_is_tuned(tmp_path, capsys):
+    path = tmp_path / "pr.yaml"
+    path.write_text("about: small\nprobing: {seeds: [0]}\n")
+    code = main(["tune", "--profile", str(path), "--rates", "1e-3"])
+    one_sentence(code, capsys.readouterr(), "profile 'pr' has no section 'progressive', which is what is tuned; add it")
+
+
 def test_tuning_that_cannot_be_kept_is_shown_all_the_same(profile, tmp_path, capsys, monkeypatch):
     scored = [{"task": "cola", "train_size": 16, "learning_rate": rate, "score": rate} for rate in (0.25, 0.5)]
     monkeypatch.setattr(tuning, "scores", lambda *_, **__: pd.DataFrame(scored))

@@ -6,6 +6,7 @@ import argparse
 import functools
 
 from companion.commands.options import command, folder, planned, profile_options, store_options
+from companion.errors import InvalidValue
 from companion.paths import BUILD, RESULTS, data_folder
 
 
@@ -35,11 +36,14 @@ def add_tune(commands) -> None:
 
 def tune(arguments: argparse.Namespace) -> None:
     """Score every candidate, print the means and write ``results/tuning-<profile>.csv``."""
+    from companion import profiles
     from companion.experiments import settings
     from companion.sweep import terminable
     from companion.table import replace
     from companion.tuning import scores
 
+    if "progressive" not in (given := profiles.load(arguments.profile)).experiments:
+        raise InvalidValue(f"profile {given.name!r} has no section 'progressive', which is what is tuned", "add it")
     profile, wanted = planned(arguments, ["progressive"])
     with terminable():  # a batch system's SIGTERM ends like Ctrl-C
         table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
