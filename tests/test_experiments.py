@@ -12,7 +12,7 @@ import pytest
 from conftest import DEV, TRAIN
 
 from companion import experiments, table, tasks, tuning
-from companion.errors import InvalidValue, UnknownName
+from companion.errors import InvalidValue, TrialFailed, UnknownName
 
 
 @pytest.fixture
@@ -334,3 +334,15 @@ def test_a_rate_is_chosen_on_seeds_and_data_of_its_own(tiny_bert, monkeypatch):
     }
     for profile in table.published_profiles():
         assert not {*tuning.SEEDS} & {*table.published(profile)["seed"]}
+
+
+def test_a_tuning_in_which_a_trial_fails_names_its_task_and_rate(tiny_bert, monkeypatch):
+    def fills_the_memory(*_, **__):
+        raise MemoryError("no room\nfor it")
+
+    monkeypatch.setattr(tuning, "_pool", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(tuning, "finetune", fills_the_memory)
+    settings = experiments.Settings(tiny_bert, ["pocket-cola"], [16], [0], 1e-3, 8, 1, 64)
+    wanted = "tuning on 'pocket-cola' with the learning rate 0.0005 failed with MemoryError: no room for it; free some"
+    with pytest.raises(TrialFailed, match=wanted):
+        tuning.scores(settings, [5e-4], workers=1, progress=False)

@@ -24,8 +24,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from companion import tasks
-from companion.errors import WorkersLost
-from companion.executors import end_with, set_threads, slots
+from companion.errors import CompanionError, TrialFailed, WorkersLost
+from companion.executors import end_with, named, set_threads, slots
 from companion.experiments import Settings, base_trials
 from companion.finetune import finetune
 from companion.provenance import git_commit
@@ -41,7 +41,7 @@ def scores(
     """One row per (rate, task, train size, seed) with its score on the tuning pool's held-out rows.
 
     The seeds are :data:`SEEDS`, not those of the settings. :class:`InvalidValue` for an impossible number of workers,
-    :class:`WorkersLost` if one dies.
+    :class:`WorkersLost` if one dies, and :class:`TrialFailed` for an error of a trial that is not the user's.
     """
     if workers is not None:
         workers_wanted(workers)
@@ -69,7 +69,7 @@ def _pool(devices: list[str | None]) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(len(devices), mp_context=context, initializer=_start, initargs=start) as pool:
         try:
             yield pool
-        except KeyboardInterrupt:
+        except BaseException:
             for process in multiprocessing.active_children():  # else the pool waits for the trials that have begun
                 process.kill()
             raise
@@ -88,8 +88,16 @@ def _start(devices: list[str | None], begun: Synchronized, parent: int) -> None:
 
 
 def _row(trial: Trial, folder: Path | None) -> dict[str, object]:
-    outcome = finetune(trial, data_dir=folder, pool=tasks.TUNING)
-    named = ("model", "weights", "task", "data", "train_size", "seed", "learning_rate", "batch_size", "epochs")
-    values = {name: getattr(trial, name) for name in named}
+    try:
+        outcome = finetune(trial, data_dir=folder, pool=tasks.TUNING)
+    except CompanionError:
+        raise
+    except Exception as error:
+        raise TrialFailed(
+            f"tuning on {trial.task!r} with the learning rate {trial.learning_rate:g} failed with {named(error)}",
+            "free some memory or use fewer --workers, or correct the model or data, and run again",
+        ) from error
+    columns = ("model", "weights", "task", "data", "train_size", "seed", "learning_rate", "batch_size", "epochs")
+    values = {name: getattr(trial, name) for name in columns}
     scored = {name: getattr(outcome, name) for name in ("metric", "score", "diverged", "seconds")}
     return {**values, **scored, "git_commit": git_commit()}
