@@ -54,7 +54,10 @@ def scores(
     row = functools.partial(_row, folder=settings.folder)
     try:
         with _pool(slots(workers)[: len(trials)]) as pool:
-            return pd.DataFrame(tqdm(pool.map(row, trials), total=len(trials), desc="tuning", disable=not progress))
+            # not map, which cancels the others when one fails: Python 3.11 ends a pool of such with a traceback
+            asked = [pool.submit(row, trial) for trial in trials]
+            with tqdm(asked, desc="tuning", disable=not progress) as bar:
+                return pd.DataFrame([each.result() for each in bar])
     except BrokenProcessPool as error:
         remedy = "free some memory or use fewer --workers and run again"
         raise WorkersLost("a worker process of the tuning died", remedy) from error
