@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from conftest import result_of
 
 from companion import comparisons, experiments, finetune, study, table
-from companion.errors import InvalidValue, StoreUnavailable, UnknownName
+from companion.errors import InvalidValue, StoreUnavailable, TrialFailed, UnknownName
 from companion.store import Store
 
 
@@ -98,6 +100,29 @@ def test_trials_outside_the_plan_are_not_shown(parameters, tmp_path, publish):
 def test_nothing_stored_and_nothing_published_is_an_error(parameters, publish):
     with pytest.raises(StoreUnavailable, match="no trial of 'progressive' is stored in .* with rerun set to True"):
         study.conduct("progressive", parameters)
+
+
+def test_a_run_whose_trials_all_fail_says_why_and_how_to_try_again(parameters, publish, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a bug\nof two lines")
+
+    told = []
+    monkeypatch.setattr(finetune, "finetune", broken)
+    monkeypatch.setattr(warnings, "showwarning", lambda *warned: told.append(warnings.formatwarning(*warned[:4])))
+    usual = warnings.formatwarning
+    for _ in range(2):  # the second time they are left alone
+        with pytest.raises(TrialFailed) as caught:
+            study.conduct("progressive", {**parameters, "rerun": True})
+        assert str(caught.value) == (
+            "all 6 trials of 'progressive' failed, the last because RuntimeError: a bug of two lines; "
+            "see `companion status`, and try them again with `companion run --retry-failed`."
+        )
+    remedy = "; see `companion status`, and try them again with `companion run --retry-failed`.\n"
+    assert told == [
+        f"warning: 6 of 6 trials failed 3 times, the last because RuntimeError: a bug of two lines{remedy}",
+        f"warning: 6 of 6 trials were left alone because they had failed 3 times before{remedy}",
+    ]
+    assert warnings.formatwarning is usual
 
 
 def test_published_trials_alone_are_shown(parameters, publish):

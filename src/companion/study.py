@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
 
 from companion import sweep, table
-from companion.errors import InvalidValue, StoreUnavailable, UnknownName
+from companion.errors import InvalidValue, StoreUnavailable, TrialFailed, UnknownName, one_line
 from companion.experiments import PARAMETERS, Settings, plan
 from companion.paths import data_folder
-from companion.store import open_store
+from companion.store import Store, open_store
 from companion.trial import Trial
 
 # Parameters that every notebook takes besides its experiment's: they decide where and whether trials run, not which.
@@ -76,20 +78,51 @@ def conduct(experiment: str, parameters: Mapping[str, Any]) -> Study:
     """Plan the experiment, run what is not stored (if ``rerun``), and read both tables.
 
     Raises :class:`companion.errors.CompanionError` subclasses for wrong parameters and missing models or data, and
-    :class:`StoreUnavailable` when there is neither a stored trial nor a published one to show.
+    when there is neither a stored trial nor a published one to show: :class:`TrialFailed` if that is because all have
+    failed, else :class:`StoreUnavailable`.
     """
     trials = plan(experiment, parameters)
     store = open_store(parameters["store"])
     report = None
     if parameters["rerun"]:
-        report = sweep.run(trials, store, data_dir=data_folder(parameters["data_dir"]), executor=parameters["executor"])
+        folder = data_folder(parameters["data_dir"])
+        with _brief_warnings():
+            report = sweep.run(trials, store, data_dir=folder, executor=parameters["executor"])
     profile, beneath = parameters["profile"], parameters["published"]
     found = [result for trial in trials if (result := store.get(trial)) is not None]
     this_run = table.tidy(found, experiment=experiment, profile=profile)
     published = table.published_or_empty(beneath).query("experiment == @experiment").reset_index(drop=True)
     if this_run.empty and published.empty:
+        if report is not None and report.failed:
+            raise _all_failed(experiment, trials, store, report)
         raise StoreUnavailable(
             f"no trial of {experiment!r} is stored in {store.folder} and none is published for {beneath!r}",
             f"run them first, with `companion run {experiment}` or with rerun set to True",
         )
     return Study(experiment, tuple(trials), this_run, published, report)
+
+
+def _all_failed(experiment: str, trials: list[Trial], store: Store, report: sweep.Report) -> TrialFailed:
+    """What to say where every trial has failed, now or (then the report has no cause) in earlier sweeps."""
+    cause = report.cause or (store.failure(trials[-1]) or {"cause": "without a cause"})["cause"]
+    return TrialFailed(
+        f"all {report.failed} trials of {experiment!r} failed, the last because {cause}",
+        "see `companion status`, and try them again with `companion run --retry-failed`",
+    )
+
+
+@contextlib.contextmanager
+def _brief_warnings() -> Iterator[None]:
+    """Failed trials are told without the place in this code that found them."""
+    usual = warnings.formatwarning
+
+    def brief(message, category, *where, **line) -> str:
+        if issubclass(category, sweep.TrialsFailed):
+            return f"warning: {one_line(str(message))}\n"
+        return usual(message, category, *where, **line)
+
+    warnings.formatwarning = brief
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
