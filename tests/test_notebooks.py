@@ -186,7 +186,7 @@ def test_a_page_that_cannot_be_written_ends_in_a_sentence(folder_of_notebooks, t
 def test_a_kernel_that_dies_ends_in_a_sentence(folder_of_notebooks, tmp_path, monkeypatch):
     folder_of_notebooks("killed", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(
-        NotebookFailed, match="'killed': its kernel died; free some memory or use fewer workers, and run"
+        NotebookFailed, match="'killed': its kernel is lost .Kernel died.; free some memory or use fewer"
     ):
         notebooks.execute("killed", {}, tmp_path / "out" / "page.ipynb")
     assert list((tmp_path / "out").iterdir()) == []
@@ -195,7 +195,7 @@ def test_a_kernel_that_dies_ends_in_a_sentence(folder_of_notebooks, tmp_path, mo
         raise RuntimeError("Kernel didn't respond in 60 seconds")
 
     monkeypatch.setattr(notebooks.papermill, "execute_notebook", silent)
-    with pytest.raises(NotebookFailed, match="'killed': its kernel cannot be used .*respond in 60 seconds.; free some"):
+    with pytest.raises(NotebookFailed, match="'killed': its kernel is lost .*respond in 60 seconds.; free some"):
         notebooks.execute("killed", {}, tmp_path / "out" / "page.ipynb")
 
 

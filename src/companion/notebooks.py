@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from companion import errors
@@ -52,7 +51,7 @@ def execute(name: str, given: Mapping[str, Any], out: Path, **environment: str) 
 
     ``environment`` holds further variables for its kernel.
     Raises :class:`UnknownName` for a parameter the notebook does not have, :class:`NotebookFailed` with the last line
-    of the notebook's error, or because its kernel died or the page cannot be written; ``out`` is then left as it was.
+    of the notebook's error, or because its kernel dies or the page cannot be written; ``out`` is then left as it was.
     """
     check_parameters(name, given)
     with _environment(**_KERNELS_SEE, **environment):
@@ -95,10 +94,9 @@ def _execute(name: str, given: Mapping[str, Any], out: Path) -> Path:
         unfinished.replace(out)
     except PapermillExecutionError as error:
         raise _failure(name, error) from error
-    except RuntimeError as error:  # also of a kernel that never answered
-        died = "died" if isinstance(error, DeadKernelError) else f"cannot be used ({first_line(error)})"
+    except RuntimeError as error:  # of a kernel that died, or never answered
         raise NotebookFailed(
-            f"notebook {name!r}: its kernel {died}",
+            f"notebook {name!r}: its kernel is lost ({first_line(error)})",
             "free some memory or use fewer workers, and run the same command again",
         ) from error
     except OSError as error:
