@@ -238,8 +238,8 @@ def precision_table(rows: Rows) -> pd.DataFrame:
                 "seeds": len(single),
                 "mean score, fp32": f"{single.mean():.3f}",
                 "bf16": f"{half.mean():.3f}",
-                "bf16 − fp32": f"{(half - single).mean():+.3f}",
-                "95 % interval": f"{low:+.3f} to {high:+.3f}",
+                "bf16 − fp32": f"{(half - single).mean():+z.3f}",
+                "95 % interval": f"{low:+z.3f} to {high:+z.3f}",
                 "spread over seeds, fp32": f"{single.std(ddof=1):.3f}",
                 "spread, bf16": f"{half.std(ddof=1):.3f}",
             }
