@@ -564,17 +564,16 @@ def test_a_key_that_no_notebook_has_is_an_error_of_every_command(profile, store,
         one_sentence(main([*line, "--profile", str(profile)]), capsys.readouterr(), "'batchsize'; choose one of")
 
 
-def test_a_profile_of_two_models_is_not_published(profile, store, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("other", ["model: pocket-bert", "precision: bf16"])
+def test_a_profile_of_two_models_or_precisions_is_not_published(other, profile, store, tmp_path, monkeypatch, capsys):
+    """Also where this store has trials of the one alone: another may have published those of the other."""
     monkeypatch.setattr(commands.results, "RESULTS", tmp_path / "results")
     for trial in planned(profile)[:2]:
         Store(store).put(result_of(trial, 0.5))
-    other = tmp_path / "two.yaml"
-    other.write_text(profile.read_text() + "single_layer: {model: pocket-bert, which: [0], protocols: [described]}\n")
-    single = profiles.load(str(other)).experiments["single_layer"]
-    for trial in experiments.plan("single_layer", single):
-        Store(store).put(result_of(trial, 0.5))
-    said = "whose scores no page may mix; write one profile for each model"
-    one_sentence(main(["results", "publish", "--profile", str(other)]), capsys.readouterr(), said)
+    both = tmp_path / "two.yaml"
+    both.write_text(f"{profile.read_text()}single_layer: {{{other}, which: [0], protocols: [described]}}\n")
+    said = f"whose scores no page may mix; write one profile for each {other.partition(':')[0]}"
+    one_sentence(main(["results", "publish", "--profile", str(both)]), capsys.readouterr(), said)
     assert not (tmp_path / "results").exists()
 
 

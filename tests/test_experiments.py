@@ -332,6 +332,7 @@ def test_a_rate_is_chosen_on_seeds_and_data_of_its_own(tiny_bert, monkeypatch):
     assert {(trial.kind, trial.data, pool) for trial, pool in asked} == {
         ("intact", tasks.load("pocket-cola", None, tasks.TUNING).fingerprint, tasks.TUNING)
     }
+    assert set(found["precision"]) == {"fp32"}
     for profile in table.published_profiles():
         assert not {*tuning.SEEDS} & {*table.published(profile)["seed"]}
 

@@ -121,7 +121,7 @@ def test_values_are_read_as_one_would_write_them(text, value):
     assert type(read) is type(value)
 
 
-def test_numbers_are_those_of_yaml_1_2():
+def test_numbers_are_read_as_python_writes_them():
     read = profiles.read_yaml("[1, -2, 0, 010, 1:30, 1_000, 2e-5, 3.0e-4, .5, 1., 0x10]")
     assert read == [1, -2, 0, "010", "1:30", "1_000", 2e-5, 3e-4, 0.5, 1.0, 16]
 

@@ -144,10 +144,7 @@ def test_each_trial_is_in_the_table_once(parameters, tmp_path, publish):
     assert (found.same_trials, found.equal) == (2, 2)
 
 
-@pytest.mark.parametrize(
-    "tweak",
-    [{"learning_rate": 5e-4}, {"batch_size": 4}, {"epochs": 2}, {"max_length": 32}, {"precision": "bf16"}],
-)
+@pytest.mark.parametrize("tweak", [{"learning_rate": 5e-4}, {"batch_size": 4}, {"epochs": 2}, {"max_length": 32}])
 def test_a_tweaked_run_is_never_averaged_with_the_published_trials(tweak, parameters, tmp_path, publish):
     publish(result_of(t, 0.5) for t in planned(parameters))
     tweaked = {**parameters, **tweak, "train_sizes": [8, 16]}
@@ -158,6 +155,18 @@ def test_a_tweaked_run_is_never_averaged_with_the_published_trials(tweak, parame
     # at 16 examples the published rows, at 8 (where nothing is published) this run's
     assert shown.table.groupby("train_size")["score"].unique().map(list).to_dict() == {8: [0.9], 16: [0.5]}
     assert comparisons.benefit(shown.table)["n"].tolist() == [3, 3]
+
+
+def test_a_run_in_another_precision_is_not_drawn_with_the_published_trials_at_any_size(parameters, tmp_path, publish):
+    publish(result_of(t, 0.5) for t in planned(parameters))
+    other = {**parameters, "precision": "bf16", "train_sizes": [8, 16]}
+    for trial in planned(other):
+        Store(tmp_path / "store").put(result_of(trial, 0.9))
+    shown = study.conduct("progressive", other)
+    assert len(shown.this_run) == 12
+    assert set(shown.table["precision"]) == {"fp32"}
+    alone = study.conduct("progressive", {**other, "published": "nothing"})
+    assert set(alone.table["precision"]) == {"bf16"}
 
 
 def test_further_seeds_of_the_same_settings_are_averaged_with_the_published_trials(parameters, tmp_path, publish):

@@ -125,7 +125,7 @@ def own_dropout(trial: Trial) -> Iterator[None]:
 
 
 def arithmetic(precision: str) -> torch.autocast:
-    """The context of a forward pass: with ``bf16``, matrix products of numbers rounded to bfloat16, added up in fp32.
+    """The context of a forward pass: with ``bf16``, matrix products of numbers rounded to bfloat16, and rounded again.
 
     That is torch.autocast: weights, their gradients and the optimizer's moments stay in fp32. A context keeps its
     rounded weights, so each training step needs one of its own.

@@ -55,8 +55,8 @@ class _Yaml(yaml.SafeLoader):
         return mapping
 
 
-def _numbers_of_yaml_1_2() -> None:
-    """In 1.1, 1:30 is ninety and 010 eight."""
+def _plain_numbers() -> None:
+    """Read numbers as Python writes them: in YAML 1.1, 1:30 is ninety and 010 eight, here both are texts."""
     number, digits = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}, [*"-+.0123456789"]
     _Yaml.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in found if tag not in number]
@@ -68,7 +68,7 @@ def _numbers_of_yaml_1_2() -> None:
     _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(decimal), digits)
 
 
-_numbers_of_yaml_1_2()
+_plain_numbers()
 
 
 def read_yaml(text: str) -> Any:

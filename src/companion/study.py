@@ -38,13 +38,18 @@ class Study:
         """Published rows, and rows of this run that add seeds, layers, train sizes or tasks to them.
 
         Where this run differs in model, weights, data or hyperparameters from what is published for a task and train
-        size, its rows are left out (they are in ``this_run``): a mean over both would be of neither.
+        size, its rows are left out (they are in ``this_run``): a mean over both would be of neither. So are rows of
+        another precision than the published ones, wherever they are: one line may join several train sizes.
         """
         places = self.published[["task", "train_size"]].drop_duplicates()
         alike = self.published[["task", "train_size", *MADE_WITH]].drop_duplicates()
         fresh = self.this_run
         known = fresh.merge(alike, how="left", indicator=True)["_merge"].eq("both").to_numpy()
         elsewhere = fresh.merge(places, how="left", indicator=True)["_merge"].ne("both").to_numpy()
+        if len(tuned := self.published.query("kind != 'probe'")):
+            elsewhere = (
+                elsewhere & (fresh["precision"].isin(tuned["precision"]) | (fresh["kind"] == "probe")).to_numpy()
+            )
         both = pd.concat([self.published, fresh[known | elsewhere]], ignore_index=True)
         return both.drop_duplicates("trial_id", ignore_index=True)
 

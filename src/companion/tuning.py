@@ -68,12 +68,14 @@ def _pool(devices: list[str | None]) -> Iterator[ProcessPoolExecutor]:
     """A process for each of these (see :func:`companion.executors.slots`); none is left afterwards."""
     context = multiprocessing.get_context("spawn")
     begun = context.Value("i", 0)  # not a queue of devices: that is a pipe, which some thousands of them fill
-    start = (devices, begun, os.getpid())
+    start, others = (devices, begun, os.getpid()), set(multiprocessing.active_children())
     with ProcessPoolExecutor(len(devices), mp_context=context, initializer=_start, initargs=start) as pool:
         try:
             yield pool
         except BaseException:
-            for process in multiprocessing.active_children():  # else the pool waits for the trials that have begun
+            for process in {
+                *multiprocessing.active_children()
+            } - others:  # else the pool waits for trials that have begun
                 process.kill()
             raise
 
@@ -101,6 +103,6 @@ def _row(trial: Trial, folder: Path | None) -> dict[str, object]:
             "free some memory or use fewer --workers, or correct the model or data, and run again",
         ) from error
     columns = ("model", "weights", "task", "data", "train_size", "seed", "learning_rate", "batch_size", "epochs")
-    values = {name: getattr(trial, name) for name in columns}
+    values = {name: getattr(trial, name) for name in (*columns, "precision")}
     scored = {name: getattr(outcome, name) for name in ("metric", "score", "diverged", "seconds")}
     return {**values, **scored, "git_commit": git_commit()}

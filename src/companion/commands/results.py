@@ -59,6 +59,7 @@ def results(arguments: argparse.Namespace) -> int | None:
     if whole.empty:
         raise InvalidValue(f"no trial of profile {profile!r} is stored in {store.folder}", "run it first")
     if arguments.action == "publish":
+        _check_alike(profile, [t for trials in plans.values() for t in trials])
         _publish(whole, profile, {name: [t.id for t in trials] for name, trials in plans.items()})
     elif arguments.action == "export":
         _export(whole, arguments.out)
@@ -68,14 +69,22 @@ def results(arguments: argparse.Namespace) -> int | None:
     return None
 
 
+def _check_alike(profile: str, trials: list) -> None:
+    """Stop unless the profile's trials, run or not, are of one model, and fine-tuned in one precision."""
+    of_each = {
+        "model": {trial.model for trial in trials},
+        "precision": {trial.precision for trial in trials if trial.probe_layer is None},
+    }
+    for what, found in of_each.items():
+        if len(found) > 1:
+            problem = f"profile {profile!r} has trials of the {what}s {', '.join(sorted(found))}"
+            raise InvalidValue(f"{problem}, whose scores no page may mix", f"write one profile for each {what}")
+
+
 def _publish(whole, profile: str, planned_ids: dict[str, list[str]]) -> None:
     """Add the stored trials to the published table of the profile, whose experiments have trials of these ids."""
     from companion import coverage, table
 
-    models = sorted(whole["model"].unique())
-    if len(models) > 1:
-        problem = f"profile {profile!r} has trials of the models {', '.join(models)}, whose scores no page may mix"
-        raise InvalidValue(problem, "write one profile for each model")
     with table.alone(RESULTS):
         coverage.read(RESULTS)  # damaged, it would stop the rest in the middle
         own = {(name, i) for name, ids in planned_ids.items() for i in ids}
