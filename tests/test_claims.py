@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import subprocess
 import sys
 import zlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import pytest
 import scipy.stats
 from conftest import result_of, some_trial
 
-from companion import cases, claims, scores, table
+from companion import cases, claims, generated, scores, table
 from companion.cases import Case, above, below, beyond, nothing, within
 from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, aggregate
 from companion.errors import InvalidValue
@@ -883,3 +885,23 @@ def test_the_case_shown_is_one_that_decides():
     weak, strong = case(*YES, 1.0), case(*YES, 3.0)
     assert claims._decisive((weak, strong), "every", SUPPORTED) is weak
     assert claims._decisive((weak, strong), "some", SUPPORTED) is strong
+
+
+# --- the scorecard --------------------------------------------------------------------------------------------------
+
+
+def test_the_scorecard_counts_the_comparisons_of_each_claim_and_lists_them_all(world, monkeypatch):
+    query, score = OPPOSITES["C3"]
+    mixed = changed(world, f"{query} and task == 'cola'", score)
+    monkeypatch.setattr(table, "published_profiles", lambda: ["p"])
+    monkeypatch.setattr(table, "checked", lambda name: mixed)
+    overview, *sections = generated.scorecard().split("\n## ")
+    (line,) = (line for line in overview.splitlines() if line.startswith("| [C3]"))
+    assert "| ✗\u00a0not supported<br>1\u00a0for, 1\u00a0against |" in line
+    for found, section in zip(claims.judge(mixed), sections, strict=True):
+        assert f"Every comparison ({len(found.evidence)})" in section
+        drawn = ElementTree.fromstring(re.search("<table.*?</table>", section)[0])
+        rows = [[cell.text for cell in row.iter("td")] for row in drawn.iter("tr")][1:]
+        assert [row[0] for row in rows] == [case.setting for case in found.evidence]
+        assert [float(row[1]) for row in rows] == pytest.approx([c.statistic for c in found.evidence], abs=6e-4)
+        assert [int(row[3]) for row in rows] == [case.n for case in found.evidence]

@@ -6,6 +6,8 @@ What the published tables show is made here; what the package tells of itself in
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,16 +112,41 @@ def scorecard() -> str:
 
 
 def _verdicts(judged: list[claims.Verdict]) -> str:
-    """One line per claim, one column per profile."""
+    """One line per claim, one column per profile: its verdict, and how many comparisons say what."""
     profiles = list(dict.fromkeys(verdict.profile for verdict in judged))
     rows = []
     for claim in claims.CLAIMS:
-        found = {v.profile: f"{SIGNS[v.verdict]}\u00a0{v.verdict}" for v in judged if v.id == claim.id}
+        found = {v.profile: f"{SIGNS[v.verdict]}\u00a0{v.verdict}{_counts(v)}" for v in judged if v.id == claim.id}
         rows.append({"claim": f"[{claim.id}](#{claim.id.lower()})", "says": claim.statement, **found})
     return markdown(pd.DataFrame(rows, columns=["claim", *profiles, "says"])) + "\n"
 
 
 SIGNS = {claims.SUPPORTED: "✓", claims.NOT_SUPPORTED: "✗", claims.UNDECIDED: "?"}
+SIDES = {claims.SUPPORTED: "for", claims.NOT_SUPPORTED: "against", claims.UNDECIDED: "open"}
+
+
+def _counts(verdict: claims.Verdict) -> str:
+    """How many comparisons speak for the claim, against it, or for neither; those that there are."""
+    counts = Counter(case.verdict for case in verdict.evidence)
+    told = ", ".join(f"{counts[side]}\u00a0{word}" for side, word in SIDES.items() if counts[side])
+    return f"<br>{told}" if told else ""
+
+
+def _comparisons(verdict: claims.Verdict) -> str:
+    """Every comparison of a verdict, each as it stands by itself, as a table that folds away (HTML of one line)."""
+    rows = [
+        {
+            "comparison": case.setting,
+            "found": "" if math.isnan(case.statistic) else f"{case.statistic:+z.3f}",
+            "95 % interval": "" if case.low is None else f"{case.low:+z.3f} to {case.high:+z.3f}",
+            "n": case.n or "",
+            "by itself": SIDES[case.verdict],
+            "note": case.note,
+        }
+        for case in verdict.evidence
+    ]
+    drawn = pages.rows_table(pd.DataFrame(rows), f"Comparisons of {verdict.id}, {verdict.profile}").replace("\n", "")
+    return f"<details><summary>Every comparison ({len(rows)})</summary>{drawn}</details>"
 
 
 def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
@@ -135,6 +162,7 @@ def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
             parts.append(f"\n  *To decide it:* {verdict.to_decide}.")
         if verdict.trial_ids:
             parts.append(
+                f"\n  {_comparisons(verdict)}\n"
                 f"\n  <details><summary>Trials behind it ({len(verdict.trial_ids):,})</summary>"
                 f"<code>{' '.join(verdict.trial_ids)}</code></details>\n"
             )
