@@ -58,11 +58,11 @@ def test_a_card_of_probes_tells_steps_and_classes_as_they_are():
     released = rows(INTACT, probe_layer=2, protocol="released")
     both = card(together(logistic, released))
     told = "learning rate 0.001, batch 8, epochs 1 (released probes alone; logistic ones take no steps); "
-    assert both["settings"] == told + "at most 128 tokens"
+    assert both["settings"] == told + "at most 128 tokens, fp32"
     assert both["one class only"] == "1 of these probes"
     assert "diverged" not in both
-    assert card(logistic)["settings"] == "logistic probes, which take no steps; at most 128 tokens"
-    assert card(released)["settings"] == "learning rate 0.001, batch 8, epochs 1, at most 128 tokens"
+    assert card(logistic)["settings"] == "logistic probes, which take no steps; at most 128 tokens, fp32"
+    assert card(released)["settings"] == "learning rate 0.001, batch 8, epochs 1, at most 128 tokens, fp32"
     assert card(rows(INTACT, diverged=[0]))["diverged"].startswith("1: every prediction one class")
 
 
