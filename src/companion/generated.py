@@ -145,7 +145,9 @@ def _comparisons(verdict: claims.Verdict) -> str:
         }
         for case in verdict.evidence
     ]
-    drawn = pages.rows_table(pd.DataFrame(rows), f"Comparisons of {verdict.id}, {verdict.profile}").replace("\n", "")
+    listed = pd.DataFrame(rows)
+    listed = listed if listed["note"].any() else listed.drop(columns="note")
+    drawn = pages.rows_table(listed, f"Comparisons of {verdict.id}, {verdict.profile}").replace("\n", "")
     return f"<details><summary>Every comparison ({len(rows)})</summary>{drawn}</details>"
 
 
