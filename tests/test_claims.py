@@ -17,11 +17,12 @@ import pytest
 import scipy.stats
 from conftest import result_of, some_trial
 
-from companion import cases, claims, generated, scores, table
+from companion import claims, generated, ledger, quantities, scores, table
 from companion.cases import Case, above, below, beyond, nothing, within
-from companion.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, UNDECIDED, aggregate
+from companion.claims import NOT_SUPPORTED, SUPPORTED, UNDECIDED, aggregate
 from companion.errors import InvalidValue
 from companion.experiments import EXPERIMENTS
+from companion.ledger import CLAIMS
 from companion.stats import expanded_level, t_interval
 
 L, SEEDS, TASKS = 6, range(5), ("cola", "sst2")
@@ -199,9 +200,9 @@ def test_three_seeds_are_enough_but_for_a_bootstrap(world):
     assert "3 seeds, and resampling needs 5" in found["C5"].reason
 
 
-@pytest.mark.parametrize("experiment", claims.TRIALS_OF)
+@pytest.mark.parametrize("experiment", ledger.TRIALS_OF)
 def test_without_its_experiment_a_claim_is_undecided(experiment, world):
-    gone = world.query(claims.TRIALS_OF[experiment], engine="python").index
+    gone = world.query(ledger.TRIALS_OF[experiment], engine="python").index
     found = verdicts(world.drop(gone))
     for claim in CLAIMS:
         if experiment in claim.needs:
@@ -706,7 +707,7 @@ def test_the_ledger_is_complete():
     assert [claim.id for claim in CLAIMS] == [f"C{i}" for i in range(1, 9)]
     for claim in CLAIMS:
         assert claim.notebook in EXPERIMENTS
-        assert set(claim.needs) <= set(EXPERIMENTS) & set(claims.TRIALS_OF)
+        assert set(claim.needs) <= set(EXPERIMENTS) & set(ledger.TRIALS_OF)
         assert claim.over in claim.rule
         assert claim.over in ("every", "some")
         assert claim.statement.endswith(".")
@@ -741,14 +742,14 @@ def test_claims_need_no_torch():
 
 def test_thresholds_are_those_that_were_fixed():
     """A change here changes what is claimed, and needs a stated reason."""
-    fixed = (cases.A_LOT, cases.LITTLE, cases.WELL, cases.MOST, cases.ALIKE, cases.RELIABLE, cases.SHORT)
-    assert fixed == (2.0, 0.1, 0.9, 0.5, 0.1, 0.9, 0.5)
+    names = ("A_LOT", "LITTLE", "WELL", "MOST", "ALIKE", "RELIABLE", "SHORT")
+    assert tuple(getattr(quantities, name) for name in names) == (2.0, 0.1, 0.9, 0.5, 0.1, 0.9, 0.5)
     assert scores.DELTA == {"accuracy": 0.02, "matthews": 0.04}
 
 
 def test_a_short_block_is_of_neighbors_and_at_most_half_of_the_layers():
     blocks = [(0,), (3, 4, 5), (2, 3, 4, 5), (0, 2)]
-    assert [cases._short_block(block, 6) for block in blocks] == [True, True, False, False]
+    assert [quantities._short_block(block, 6) for block in blocks] == [True, True, False, False]
 
 
 def test_probes_of_a_smaller_train_size_do_not_count(world):
@@ -820,9 +821,9 @@ def test_two_points_at_the_best_score_have_no_order(world):
 
 
 def test_resampled_intervals_are_expanded(world, monkeypatch):
-    real, levels = cases.bootstrap_interval, set()
+    real, levels = quantities.bootstrap_interval, set()
     monkeypatch.setattr(
-        cases, "bootstrap_interval", lambda values, level, *rest: levels.add(level) or real(values, level, *rest)
+        quantities, "bootstrap_interval", lambda values, level, *rest: levels.add(level) or real(values, level, *rest)
     )
     verdict("C5", world)
     assert expanded_level(len(SEEDS)) in levels
@@ -845,7 +846,7 @@ def test_an_analysis_of_variance_is_one_of_as_many_as_there_are_tasks_and_widths
 ):
     single = [({"train_size": 4000, "reinitialized": (i,)}, 0.88) for i in range(L)]
     rows = world if widths == 1 else pd.concat([world, trials("localized", *single)], ignore_index=True)
-    monkeypatch.setattr(cases, "blocked_anova", lambda _: p)
+    monkeypatch.setattr(quantities, "blocked_anova", lambda _: p)
     found = verdict(claim, rows)
     assert found.verdict == verdict_of, found.reason
 

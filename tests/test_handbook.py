@@ -189,11 +189,11 @@ def test_bibtex_is_that_of_the_citation_file():
 
 @needs_notebook_tables
 def test_a_verdict_links_to_a_figure_only_where_its_trials_are_drawn():
-    from companion import claims, generated
+    from companion import generated, ledger
 
     drawn = {name: set(table.published(name)["experiment"]) for name in ("pocket", "minilm")}
-    for claim in claims.CLAIMS:
+    for claim in ledger.CLAIMS:
         for profile, experiments in drawn.items():
             if generated._figure_link(claim, profile):
                 assert claim.notebook in experiments
-    assert generated._figure_link(claims.CLAIMS[0], "nobody") == ""
+    assert generated._figure_link(ledger.CLAIMS[0], "nobody") == ""

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 
-from companion import claims, coverage, pages, table, views
+from companion import coverage, pages, scores, table, views
 from companion.study import Study
 
 LAYERS, ALL = 4, (0, 1, 2, 3)
@@ -176,7 +176,7 @@ def test_the_rows_of_a_figure_hold_its_horizontal_line():
 
 
 def test_diverged_and_other_trials_are_two_groups_only_if_they_stand_apart():
-    delta = claims.DELTA["accuracy"]
+    delta = scores.DELTA["accuracy"]
     apart = rows([0.5, 0.5, 0.51 + delta], reinitialized=ALL, diverged=[0, 1])
     near = rows([0.5, 0.5, 0.49 + delta], reinitialized=(2, 3), diverged=[0, 1])
     part = pages.two_groups(together(rows(INTACT), apart, near))

@@ -22,6 +22,7 @@ from companion import (
     explorer,
     figures,
     handbook,
+    ledger,
     lessons,
     pages,
     profiles,
@@ -108,14 +109,14 @@ def published_in_short() -> str:
 def scorecard() -> str:
     """Every claim with its rule, and its verdict for each published profile with evidence and trial ids."""
     judged = [verdict for name in table.published_profiles() for verdict in claims.judge(table.checked(name))]
-    return _verdicts(judged) + "".join(_claim(claim, judged) for claim in claims.CLAIMS)
+    return _verdicts(judged) + "".join(_claim(claim, judged) for claim in ledger.CLAIMS)
 
 
 def _verdicts(judged: list[claims.Verdict]) -> str:
     """One line per claim, one column per profile: its verdict, and how many comparisons say what."""
     profiles = list(dict.fromkeys(verdict.profile for verdict in judged))
     rows = []
-    for claim in claims.CLAIMS:
+    for claim in ledger.CLAIMS:
         found = {v.profile: f"{SIGNS[v.verdict]}\u00a0{v.verdict}{_counts(v)}" for v in judged if v.id == claim.id}
         rows.append({"claim": f"[{claim.id}](#{claim.id.lower()})", "says": claim.statement, **found})
     return markdown(pd.DataFrame(rows, columns=["claim", *profiles, "says"])) + "\n"
@@ -151,7 +152,7 @@ def _comparisons(verdict: claims.Verdict) -> str:
     return f"<details><summary>Every comparison ({len(rows)})</summary>{drawn}</details>"
 
 
-def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
+def _claim(claim: ledger.Claim, judged: list[claims.Verdict]) -> str:
     name = claim.notebook.replace("_", " ")
     parts = [
         f"({claim.id.lower()})=\n## {claim.id}\n\n{claim.statement}\n\n**Decided by** {claim.quantity}\n\n"
@@ -171,13 +172,13 @@ def _claim(claim: claims.Claim, judged: list[claims.Verdict]) -> str:
     return "\n".join(parts) + "\n\n"
 
 
-def _figure_link(claim: claims.Claim, profile: str) -> str:
+def _figure_link(claim: ledger.Claim, profile: str) -> str:
     """A link to the figure that shows this profile's trials, where a page has one (HTML, as figures are)."""
     suffix = {"pocket": "", "minilm": "-minilm"}.get(profile)
     if suffix is None:
         return ""
     shown = table.published_or_empty(profile).query("experiment == @claim.notebook")
-    if shown.query(claims.TRIALS_OF[claim.notebook], engine="python").empty:  # the page has a sentence there instead
+    if shown.query(ledger.TRIALS_OF[claim.notebook], engine="python").empty:  # the page has a sentence there instead
         return ""
     anchor = f"figure-{claim.notebook.replace('_', '-')}{suffix}"
     return f' <a href="../notebooks/{claim.notebook}.html#{anchor}">Figure</a>'

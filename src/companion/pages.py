@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from companion import authors, claims, comparisons, coverage, embed, figures, views, worth
+from companion import authors, comparisons, coverage, embed, figures, ledger, views, worth
 from companion import table as tables
 from companion.errors import TableUnavailable
+from companion.scores import DELTA
 from companion.study import Study
 from companion.theme import METRIC_TITLES
 from companion.views import View
@@ -150,7 +151,7 @@ def published_figure(
     Trials that an experiment shares with others (a control's lines without the control) are no figure of it.
     """
     trials = tables.published_or_empty(profile).query("experiment == @experiment").reset_index(drop=True)
-    own = claims.TRIALS_OF.get(experiment)
+    own = ledger.TRIALS_OF.get(experiment)
     if len(trials) and own and trials.query(own, engine="python").empty:
         return Markdown(f"*Of this experiment, profile `{profile}` has published only what other pages share.*")
     try:
@@ -371,7 +372,7 @@ def two_groups(trials: pd.DataFrame) -> HTML | Markdown:
     for key, group in comparisons.distinct(trials).groupby(by):
         diverged, others = (group.loc[group["diverged"] == kind, "score"] for kind in (True, False))
         if len(diverged) and len(others):
-            apart = others.min() - diverged.max() > claims.DELTA[key[-1]]
+            apart = others.min() - diverged.max() > DELTA[key[-1]]
             scores = [f"{diverged.mean():.3f}", f"{others.min():.3f}", f"{others.max():.3f}"]
             rows.append([*key, len(diverged), len(others), *scores, "apart" if apart else "not apart"])
     if not rows:
@@ -379,7 +380,7 @@ def two_groups(trials: pd.DataFrame) -> HTML | Markdown:
     names = ["task", "training examples", "protocol", "layers preserved", "metric", "diverged", "others"]
     names += ["mean of the diverged", "lowest of the others", "highest of the others", "groups"]
     shown = pd.DataFrame(rows, columns=names)
-    margins = " or ".join(f"{claims.DELTA[metric]:g} ({METRIC_TITLES[metric]})" for metric in shown["metric"].unique())
+    margins = " or ".join(f"{DELTA[metric]:g} ({METRIC_TITLES[metric]})" for metric in shown["metric"].unique())
     head = (
         f"<p>In {(shown['groups'] == 'apart').sum()} of {_number(len(shown), 'condition')} with both diverged trials "
         f"and others the two groups stand apart, which is to say: the lowest of the others is more than {margins} "

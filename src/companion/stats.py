@@ -17,6 +17,7 @@ from companion.errors import InvalidValue
 Interval = tuple[float, float]
 
 LEVEL = 0.95
+ALPHA = 1 - LEVEL
 FEWEST = 3  # no interval from fewer values than this
 FEWEST_PAIRS = 4  # Fisher's z has variance 1/(n - 3)
 RESAMPLES = 9_999

@@ -44,15 +44,15 @@ def add_claims(commands) -> None:
 
 def claims(arguments: argparse.Namespace) -> None:
     """Print a verdict on each claim for each profile."""
-    from companion import claims as ledger
+    from companion import claims as judging
     from companion import table
     from companion.errors import TableUnavailable
 
     names = arguments.profile or table.published_profiles()
     if not names:
         raise TableUnavailable("no table is published", "run a profile and use `companion results publish`")
-    verdicts = [verdict for name in names for verdict in ledger.judge(table.checked(name))]
+    verdicts = [verdict for name in names for verdict in judging.judge(table.checked(name))]
     if arguments.json:
         print(json.dumps([verdict.as_dict() for verdict in verdicts], allow_nan=False))
     else:
-        print("\n\n".join(map(ledger.in_words, verdicts)))
+        print("\n\n".join(map(judging.in_words, verdicts)))
