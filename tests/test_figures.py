@@ -168,6 +168,14 @@ def test_dropdowns_offer_what_the_table_has(table):
     assert "seeds_below" in offered
 
 
+def test_a_chart_opens_at_the_largest_train_size_of_this_run_or_of_all(table):
+    more = pd.concat([table, table.assign(train_size=500, trial_id="500/" + table["trial_id"])], ignore_index=True)
+    view, fresh = views.initialization(more), views.initialization(table.query("seed == 0"))
+    for this_run, first in ((None, 500), (fresh, 100)):
+        [size] = [p for p in figures.curves(view, this_run).to_dict()["params"] if p["name"] == "train_size"]
+        assert (size["value"], size["bind"]["options"]) == (first, [100, 500])
+
+
 def test_means_are_read_off_at_a_place(table):
     """Every mean is said at its place, as stats computes it; the slider covers the axis; a click on a line filters."""
     more = pd.concat([table, table.assign(train_size=500, trial_id="500/" + table["trial_id"])], ignore_index=True)

@@ -46,7 +46,7 @@ def curves(view: View, this_run: View | None = None) -> alt.TopLevelMixin:
     parts = [layered]
     if view.strip:
         parts += _layer_strips(view)
-    chart = alt.vconcat(*parts, spacing=8).add_params(*_controls(view, everything))
+    chart = alt.vconcat(*parts, spacing=8).add_params(*_controls(view, everything, fresh))
     return theme.styled(chart.properties(description=_describe(view, len(fresh))))
 
 
@@ -75,13 +75,16 @@ def _linear_scale(view: View) -> alt.Scale:
     return alt.Scale(domain=[min(view.ticks) - 0.5, max(view.ticks) + 0.5], nice=False, zero=False)
 
 
-def _controls(view: View, trials: pd.DataFrame) -> list[alt.Parameter]:
+def _controls(view: View, trials: pd.DataFrame, fresh: pd.DataFrame) -> list[alt.Parameter]:
+    """The menus and sliders. Of train sizes the largest comes first, as few examples tell little: if there are trials
+    of this run (``fresh``), the largest of those, so that their rings are seen."""
     found = []
     for column in view.menus:
         options = list(trials[column].unique()) if column == "task" else sorted(trials[column].unique().tolist())
         labels = [f"{o:,}" if isinstance(o, int) else str(o) for o in options]
         bind = alt.binding_select(options=options, labels=labels, name=f"{MENUS[column]} ")
-        found.append(alt.param(name=column, value=options[0], bind=bind))
+        first = int((fresh if len(fresh) else trials)[column].max()) if column == "train_size" else options[0]
+        found.append(alt.param(name=column, value=first, bind=bind))
     if len(view.members) > 1:
         bind = alt.binding_select(options=[EVERY, *view.members], name=f"{view.series_title} ")
         found.append(alt.param(name="shown", value=EVERY, bind=bind))
