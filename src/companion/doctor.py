@@ -51,7 +51,7 @@ def _attempt(name: str, find, needed: bool) -> Check:
 
 def _minilm() -> str:
     source = models.NAMED["minilm-l6"]
-    if models._packaged(source.package) is None:
+    if models.packaged(source.package) is None:
         raise models.ModelUnavailable("its package is not installed", source.remedy)
     return f"weights {models.weights_of('minilm-l6')} (from the package {source.package})"
 

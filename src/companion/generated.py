@@ -236,7 +236,8 @@ def central_result() -> str:
     caption = (
         "Fine-tuned: the first k pretrained layers are kept, the others are random before everything is fine-tuned. "
         "Frozen: a probe, which is a logistic regression, reads what the first k layers of the intact model give, at "
-        f"the first token or averaged over all tokens. Means of {pages.counted(view.means['n'], 'seed')}. "
+        "the first token or averaged over all tokens. New weights as the paper's text describes them (described). "
+        f"Means of {pages.counted(view.means['n'], 'seed')}. "
         f"{pages.INTERVAL} {pages.about(trials)} Published trials."
     )
     return embed.on_page(figures.curves(view), name="central", caption=caption, rows=view.means) + "\n"

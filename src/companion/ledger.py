@@ -141,9 +141,11 @@ CLAIMS = (
     ),
     Claim(
         id="C6",
-        statement="No short block of layers carries the benefit alone, and a block's worth depends on where it is.",
+        statement="No short block of layers takes most of the benefit with it, and what a block is worth depends on "
+        "where it is.",
         quantity=f"cost of redrawing one block of at most {percent(SHORT)} of the layers, as a share of the worth of "
-        f"all layers, {PAIRED}; and an analysis of variance over positions.",
+        f"all layers, {PAIRED}; and an analysis of variance over positions. A block that costs "
+        "more is hard to do without; whether it carries the benefit alone, only keeping it alone can tell.",
         rule=f"every task and every block of the widths run: the interval's upper end is below {percent(MOST)}, and "
         f"in every task positions differ with p < {ALPHA:.2g} divided by the number of tasks (and widths); how tasks "
         f"differ is shown, not judged. A task where {AT_STAKE} is left open.",

@@ -91,7 +91,7 @@ def encoder_layers(network: nn.Module) -> nn.ModuleList:
     return stacks[0]
 
 
-def _packaged(package: str) -> Path | None:
+def packaged(package: str) -> Path | None:
     """The folder with ``model.safetensors`` inside an installed package, found without importing the package."""
     try:
         files = importlib.metadata.files(package) or []
@@ -100,6 +100,7 @@ def _packaged(package: str) -> Path | None:
     return next((Path(f.locate()).parent for f in files if f.name == "model.safetensors"), None)
 
 
+@functools.cache
 def _from_hub(name: str, source: Source) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -131,7 +132,7 @@ def find(name: str) -> Path:
     source = NAMED.get(name) or Source(hub=name, remedy="name a local folder, or go online once to fetch it")
     if source.folder and source.folder.is_dir():
         return source.folder
-    if source.package and (folder := _packaged(source.package)):
+    if source.package and (folder := packaged(source.package)):
         return folder
     if source.hub:
         return _from_hub(name, source)
@@ -144,7 +145,6 @@ def _file_hash(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@functools.lru_cache(maxsize=32)
 def weights_of(name: str) -> str:
     """First 16 hex digits of the SHA-256 of the model's safetensors file(s), checked against the pin if there is one.
 
@@ -191,18 +191,23 @@ def _config(name: str):
         ) from error
 
 
-@functools.lru_cache(maxsize=2)
 def load(name: str) -> Encoder:
-    """Load the pretrained encoder (float32, CPU). The returned network is shared: copy it before changing it.
+    """Load the pretrained encoder (float32, CPU). The returned network is shared: copy it before changing it. Loaded
+    again if the files of the weights have changed since.
 
     Raises :class:`ModelUnavailable` for missing, damaged or incomplete weights, :class:`UnknownArchitecture` for a
     model that is no encoder with one stack of layers.
     """
+    return _load(name, weights_of(name))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, weights: str) -> Encoder:
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    folder, weights = find(name), weights_of(name)
+    folder = find(name)
     try:
         network, info = transformers.AutoModel.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, dtype="float32", output_loading_info=True

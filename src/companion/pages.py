@@ -202,7 +202,9 @@ def beside_authors(
         f"The curves of {authors.MODEL} are values read off the authors' early plots (October 2020), to about ±0.002. "
         f"They are not the paper's results, and {runs}. "
     )
-    note += "Bands are 95 % intervals of this companion's means." if len(rows) else "Nothing of ours is published yet."
+    models, tasks = (", ".join(rows[column].unique()) for column in ("model", "task"))
+    ours = f"Beside them are means of our trials of {models} on {tasks}; bands are their 95 % intervals."
+    note += ours if len(rows) else "Nothing of ours is published yet."
     chart = figures.beside_authors(early, rows, x_title)
     drawn = figures.with_authors(early, rows)
     return embed.show(chart, name=name, caption=f"{caption} {note} Dev split.", rows=drawn)

@@ -65,7 +65,7 @@ def _logistic(trials: Sequence[Trial], data_dir: Path | None) -> Iterator[Outcom
     data, base, train, dev = prepare(first, data_dir)
     rows = data.train.select(tasks.subset(data, first.train_size, first.seed))
     seen = features(base, train)
-    held_out = _dev_features(first.model, first.task, first.max_length, data_dir)
+    held_out = _dev_features(base, data, first.max_length)
     shared = (time.perf_counter() - started) / len(trials)
     for trial in trials:
         started = time.perf_counter()
@@ -103,9 +103,8 @@ def features(base: models.Encoder, texts: Texts) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _dev_features(model: str, task: str, max_length: int, data_dir: Path | None) -> np.ndarray:
+def _dev_features(base: models.Encoder, data: tasks.TaskData, max_length: int) -> np.ndarray:
     """The dev split's features, kept for the next seed's probes."""
-    base, data = models.load(model), tasks.load(task, data_dir)
     return features(base, tokenize(base, data.task, data.dev, max_length))
 
 
