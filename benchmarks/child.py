@@ -33,7 +33,7 @@ def main(text: str) -> None:
     job = json.loads(text)
     warnings.simplefilter("ignore")
     _import_everything(job["variant"])
-    from companion.sweep import set_threads
+    from companion.executors import set_threads
 
     set_threads(job["threads"])
     data_dir = Path(job["data_dir"]) if job["data_dir"] else None
@@ -80,7 +80,7 @@ def clock(found: dict[str, Any]):
 def plan_trial(arguments: dict[str, Any], data_dir: Path | None):
     """The row's trial: the upper half of the layers redrawn as the scripts draw them. Size 0 is the whole split."""
     from companion.experiments import Settings, base_trials
-    from companion.interventions import suffix
+    from companion.layers import suffix
 
     names = ("model", "learning_rate", "batch_size", "epochs", "max_length")
     settings = Settings(
@@ -340,7 +340,7 @@ def grid(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict
     of each task, of which the upper half of the layers is redrawn. A BERT of the paper's shape with random weights
     stands in for it."""
     from benchmarks.grid import examples_seen, planned, projected_hours
-    from companion.interventions import suffix
+    from companion.layers import suffix
 
     shape = {name: arguments[name] for name in ("layers", "width", "head", "vocabulary_of")}
     redrawn = suffix(arguments["layers"] // 2, arguments["layers"])

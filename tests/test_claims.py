@@ -732,8 +732,9 @@ def test_verdicts_in_words(world):
     assert claims.in_words(dataclasses.replace(first, profile="")).startswith("C1 (no trials)")
 
 
-def test_claims_need_no_torch():
-    code = "import sys, companion.claims; assert 'torch' not in sys.modules"
+def test_nothing_between_table_and_page_needs_torch():
+    modules = ("claims", "table", "comparisons", "figures", "worth", "surgery", "explorer", "embed")
+    code = f"import sys; from companion import {', '.join(modules)}; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 

@@ -139,6 +139,8 @@ def test_a_rerun_needs_to_be_told_of_which_trial(options, store, capsys):
         (["--pooling=mean", "--reinit=1"], "--pooling changes nothing without --probe"),
         (["--control"], "--control changes nothing without --probe"),
         (["--precision=bf16", "--probe=1"], "--precision changes nothing with --probe; leave it out"),
+        (["--protocol=released"], "--protocol changes nothing without --reinit or --probe; add one or leave"),
+        (["--probe=1"], "--learning-rate changes nothing for a logistic probe, which takes no steps; leave it out"),
         (["--precision=fp16"], "precision 'fp16' is not possible; give fp32 or bf16."),
         (["--id=abcd"], "--id and --model both say which trial it is; give one of them."),
     ],

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from companion import diagrams, stacks
-from companion.interventions import paper_permutation
+from companion.layers import paper_permutation
 from tests.conftest import needs_pocket, some_trial
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -303,3 +303,10 @@ def test_seven_lines_differ_in_color_shape_and_dash():
     names = [f"{kept} layers" for kept in range(7)]  # of a model with six
     for scale in (theme.color_scale, theme.shape_scale, theme.dash_scale):
         assert len({str(member) for member in scale(names).range}) == len(names)
+
+
+def test_more_than_seven_lines_still_differ_in_something():
+    names = [f"{kept} layers" for kept in range(25)]  # of a model with 24
+    for second in (theme.shape_scale, theme.dash_scale):
+        marks = zip(theme.color_scale(names).range, map(str, second(names).range), strict=True)
+        assert len(set(marks)) == len(names)

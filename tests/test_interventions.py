@@ -16,6 +16,7 @@ from transformers import BertModel
 
 from companion import interventions, protocols
 from companion.errors import CompanionError, InvalidValue, UnknownArchitecture, UnknownName
+from companion.layers import block, inverse, paper_permutation, prefix, suffix
 from companion.protocols import DESCRIBED, PROTOCOLS, RELEASED, protocol
 
 LAYERS, SIGMA = 4, 0.02
@@ -208,45 +209,45 @@ def test_what_is_no_permutation_is_an_error(order):
 
 def test_paper_permutations_are_numpys():
     # RandomState(1).permutation(12), stable by NumPy's promise for the legacy generator
-    assert interventions.paper_permutation(1, 12) == (2, 3, 4, 10, 1, 6, 0, 7, 11, 9, 8, 5)
-    assert len({interventions.paper_permutation(s, 12) for s in range(1, 11)}) == 10
+    assert paper_permutation(1, 12) == (2, 3, 4, 10, 1, 6, 0, 7, 11, 9, 8, 5)
+    assert len({paper_permutation(s, 12) for s in range(1, 11)}) == 10
 
 
 # --- sets of layers -------------------------------------------------------------------------------------------------
 
 
 def test_suffix_and_prefix_by_hand():
-    assert interventions.suffix(8, 12) == (8, 9, 10, 11)
-    assert interventions.suffix(12, 12) == interventions.prefix(12, 12) == ()
-    assert interventions.prefix(8, 12) == (0, 1, 2, 3)
-    assert interventions.suffix(0, 3) == interventions.prefix(0, 3) == (0, 1, 2)
+    assert suffix(8, 12) == (8, 9, 10, 11)
+    assert suffix(12, 12) == prefix(12, 12) == ()
+    assert prefix(8, 12) == (0, 1, 2, 3)
+    assert suffix(0, 3) == prefix(0, 3) == (0, 1, 2)
 
 
 @given(layers=st.integers(1, 24), data=st.data())
 def test_suffix_and_prefix_keep_as_many_layers_as_asked(layers, data):
     kept = data.draw(st.integers(0, layers))
-    below, above = interventions.suffix(kept, layers), interventions.prefix(kept, layers)
+    below, above = suffix(kept, layers), prefix(kept, layers)
     assert set(range(layers)) - set(below) == set(range(kept))
     assert set(range(layers)) - set(above) == set(range(layers - kept, layers))
 
 
 @pytest.mark.parametrize("kept", [-1, 13])
-@pytest.mark.parametrize("direction", [interventions.suffix, interventions.prefix])
+@pytest.mark.parametrize("direction", [suffix, prefix])
 def test_more_or_fewer_layers_than_there_are_cannot_be_kept(direction, kept):
     with pytest.raises(InvalidValue, match=f"{kept} preserved layers"):
         direction(kept, 12)
 
 
 def test_block_and_inverse_by_hand():
-    assert interventions.block(2, 3, 12) == (2, 3, 4)
-    assert interventions.inverse((2, 3, 4), 6) == (0, 1, 5)
-    assert interventions.inverse((), 2) == (0, 1)
+    assert block(2, 3, 12) == (2, 3, 4)
+    assert inverse((2, 3, 4), 6) == (0, 1, 5)
+    assert inverse((), 2) == (0, 1)
 
 
 @pytest.mark.parametrize(("start", "width"), [(10, 3), (-1, 2), (0, 0), (0, 13)])
 def test_a_block_beyond_the_layers_does_not_exist(start, width):
     with pytest.raises(InvalidValue, match=f"a block of {width} layers from layer {start} on does not exist"):
-        interventions.block(start, width, 12)
+        block(start, width, 12)
 
 
 # --- protocols: every field alone ------------------------------------------------------------------------------------

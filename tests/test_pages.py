@@ -130,6 +130,24 @@ def test_costs_name_places_plainly_and_count_intervals():
     assert "<th>protocol</th>" in both
 
 
+def test_costs_come_with_what_is_left_beside_random_layers():
+    changed = [rows([s - 0.1 for s in INTACT], reinitialized=which) for which in ((0, 1), (2, 3))]
+    alls = rows([0.5, 0.5, 0.5], reinitialized=ALL)
+    part = pages.costs(together(rows(INTACT), alls, *changed), lambda trials: views.localized(trials, 2)).data
+    costs, left = part.split("<details>")[1:]
+    assert left.startswith("<summary>What is left: the score minus that with every layer random, 4 differences<")
+    assert costs.count("<td>+0.100</td>") == left.count("<td>+0.200</td>") == 4  # two sets, each a block and an inverse
+
+
+def test_where_nothing_can_be_paired_a_sentence_says_so():
+    alone = rows(INTACT, reinitialized=(2, 3))
+    told = "*No trial here can be paired with an intact one of the same seed.*"
+    assert pages.takeaway(alone).data == told
+    assert pages.intact_and_random(alone, name="x").data == told
+    assert pages.costs(alone, lambda trials: views.progressive(trials, "suffix")).data == told
+    assert pages.longer_training(alone.head(0)).data == "*No trial of this experiment is here.*"
+
+
 def test_places_of_every_figure_with_costs_have_plain_names():
     changed = [{"reinitialized": (2, 3)}, {"reinitialized": (2, 3), "keep_layernorm": True}, {"reinitialized": (1,)}]
     trials = together(rows(INTACT), *(rows(INTACT, **change) for change in changed))
@@ -152,6 +170,11 @@ def test_gains_of_probes_have_selectivity_and_say_where_there_is_no_gain():
     assert found.loc["first token", "selectivity there"] == "+0.350"
     assert found.loc["first token, random labels", "selectivity there"] == ""
     assert found["nine tenths at layer"].tolist() == ["2", "no gain"]
+
+
+def test_without_probes_of_the_embeddings_there_is_nothing_to_gain_from():
+    found = shown(pages.probe_gains(together(*(rows([0.5 + 0.1 * k] * 3, probe_layer=k) for k in (2, 4)))))
+    assert found.loc[0, ["on the embeddings", "at layer", "nine tenths at layer"]].tolist() == ["", "4", ""]
 
 
 @pytest.mark.parametrize(

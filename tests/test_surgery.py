@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from companion import interventions, surgery, table
+from companion import surgery, table
 from companion.errors import TableUnavailable
-from companion.trial import parse_layers
+from companion.layers import paper_permutation, parse_layers
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_operations_do_what_their_names_say():
     assert does["2 layers random, from layer n", 2] == ((1, 2), ())
     assert does["all but 2 layers random, from layer n", 2] == ((0, 3), ())
     assert does["layer n alone random", 4] == ((3,), ())
-    assert does["layers permuted, permutation n", 7] == ((), interventions.paper_permutation(7, 4))
+    assert does["layers permuted, permutation n", 7] == ((), paper_permutation(7, 4))
     assert ("2 layers random, from layer n", 4) not in does
 
 
@@ -70,9 +70,14 @@ def test_longer_trainings_are_not_averaged_with_the_usual(trials, found):
     pd.testing.assert_frame_equal(surgery.scores(pd.concat([trials, longer]), 3), found)
 
 
+def test_each_train_size_has_usual_epochs_of_its_own(trials, found):
+    more = trials.assign(epochs=trials["epochs"].where(trials["train_size"] != 100, 2 * trials["epochs"]))
+    pd.testing.assert_frame_equal(surgery.scores(more, 3), found)
+
+
 def test_squares_of_a_permuted_model_name_the_layers_that_stand_there(found):
     spec = surgery.chart(found, 12, 3).to_dict()
     cells = next(pd.DataFrame(rows) for rows in spec["datasets"].values() if "position" in rows[0])
     chosen = cells[(cells["operation"] == "layers permuted, permutation n") & (cells["place"] == 1)]
     order = chosen.sort_values("position")["layer"].astype(int) - 1
-    assert tuple(order) == interventions.paper_permutation(1, 12)
+    assert tuple(order) == paper_permutation(1, 12)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from companion import errors
 from companion.errors import CompanionError, InvalidValue, UnknownName
+from companion.layers import format_layers, parse_layers
 from companion.seeds import stream, stream_seed
-from companion.trial import Trial, format_layers, parse_layers
+from companion.trial import Trial
 
 trials = st.builds(
     some_trial,

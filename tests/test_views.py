@@ -146,6 +146,12 @@ def test_transfer_beside_probing_shows_both_poolings_of_the_largest_size():
     assert view.redrawn == {"": {0: (0, 1, 2, 3), 2: (2, 3), 4: ()}}
 
 
+def test_the_largest_size_is_that_of_the_probes_that_are_drawn():
+    probes = [{"probe_layer": k, "train_size": 16} for k in (0, 2, 4)]
+    released = {"probe_layer": 2, "train_size": 24, "protocol": "released"}
+    assert views.transfer_and_probing(rows(*SUFFIXES, *probes, released)).members == ("16", "16, probe of first token")
+
+
 def test_probes_of_different_kinds_are_different_lines():
     kinds = [{}, {"pooling": "mean"}, {"control": True}, {"protocol": "released"}]
     view = views.probing(rows(*({"probe_layer": k, **kind} for kind in kinds for k in (0, 4))))

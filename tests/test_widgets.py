@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from companion import experiments, profiles, widgets
-from companion.interventions import paper_permutation
+from companion.layers import paper_permutation
 from companion.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -65,7 +65,7 @@ class Verdict:
     case that decides; ``trial_ids`` are of all cases; ``statistic`` is NaN, ``n`` 0 where there is no case.
     ``to_decide`` says what would decide an undecided claim."""
 
-    id: str
+    claim: Claim
     profile: str
     setting: str
     statistic: float
@@ -78,27 +78,27 @@ class Verdict:
     evidence: tuple[Evidence, ...]
     to_decide: str = ""
 
+    @property
+    def id(self) -> str:
+        """The claim's number, such as C1."""
+        return self.claim.id
+
     def as_dict(self) -> dict[str, object]:
         """For JSON: ``low`` and ``high`` as ``interval`` (None or a pair), numbers that do not exist as None; and the
         claim's statement and rule."""
         values = {**asdict(self), "interval": _pair(self), "evidence": []}
+        del values["claim"]
         for case in self.evidence:
             shown = {**asdict(case), "interval": _pair(case)}
             values["evidence"].append({k: v for k, v in shown.items() if k not in ("low", "high", "margin", "strict")})
         for judged in (values, *values["evidence"]):
             judged["statistic"] = judged["statistic"] if math.isfinite(judged["statistic"]) else None
-        claim = claim_of(self)
-        known = {"id": self.id, "statement": claim.statement, "rule": claim.rule}
+        known = {"id": self.id, "statement": self.claim.statement, "rule": self.claim.rule}
         return {**known, **{name: value for name, value in values.items() if name not in ("low", "high")}}
 
 
 def _pair(judged: Evidence | Verdict) -> list[float] | None:
     return None if judged.low is None else [judged.low, judged.high]
-
-
-def claim_of(verdict: Verdict) -> Claim:
-    """The line of the ledger that a verdict is about."""
-    return next(claim for claim in CLAIMS if claim.id == verdict.id)
 
 
 # --- from cases to verdicts ----------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile:
         verdict = UNDECIDED
     if not evidence:
         reason = _absent(claim, missing)
-        return Verdict(claim.id, profile, "", math.nan, None, None, 0, verdict, reason, (), (), "run what is missing")
+        return Verdict(claim, profile, "", math.nan, None, None, 0, verdict, reason, (), (), "run what is missing")
     shown = _decisive(evidence, claim.over, verdict)
     lacking = missing and verdict == UNDECIDED
     judged_in = _listed([task.name for task in tasks])
@@ -135,7 +135,7 @@ def _verdict(claim: Claim, tasks: list[TaskTrials], rows: pd.DataFrame, profile:
     trial_ids = tuple(sorted({i for case in evidence for i in case.trial_ids}))
     numbers = (shown.setting, shown.statistic, shown.low, shown.high, shown.n)
     remedy = "" if verdict != UNDECIDED else "run what is missing" if missing else _to_decide(evidence, claim.over)
-    return Verdict(claim.id, profile, *numbers, verdict, reason, trial_ids, evidence, remedy)
+    return Verdict(claim, profile, *numbers, verdict, reason, trial_ids, evidence, remedy)
 
 
 def _cases(claim: Claim, tasks: list[TaskTrials]) -> list[Case]:
@@ -156,8 +156,8 @@ def _weigh(case: Case, cases: int, over: str) -> Evidence:
     numbers = (case.setting, case.statistic, low, high, case.n)
     judged = (_side(margins), _side(as_one), margins[0], tuple(sorted(case.trial_ids)))
     said = (case.note, case.lacks, case.counted)
-    levels = {SUPPORTED: LEVEL, NOT_SUPPORTED: strict} if over == "every" else {SUPPORTED: strict, NOT_SUPPORTED: LEVEL}
-    return Evidence(*numbers, *judged, *said, *_leaning(case, levels))
+    together, single = _sides(over)
+    return Evidence(*numbers, *judged, *said, *_leaning(case, {together: LEVEL, single: strict}))
 
 
 def _leaning(case: Case, levels: Mapping[str, float]) -> tuple[str, int | None]:
@@ -176,16 +176,16 @@ def _leaning(case: Case, levels: Mapping[str, float]) -> tuple[str, int | None]:
 
 def _to_decide(evidence: tuple[Evidence, ...], over: str) -> str:
     """How many values would decide an undecided claim: in the one case that suffices, else in all of them."""
-    alone, alone_does = (SUPPORTED, "support it"), (NOT_SUPPORTED, "speak against it")
-    each, single = (alone, alone_does) if over == "every" else (alone_does, alone)
-    sufficient = [case for case in evidence if case.leans == single[0]]
+    together, single = _sides(over)
+    does = {SUPPORTED: "support it", NOT_SUPPORTED: "speak against it"}
+    sufficient = [case for case in evidence if case.leans == single]
     if sufficient:
         case = min(sufficient, key=lambda case: case.needed)
-        return f"about {case.needed} {case.counted} instead of {case.n} in {case.setting} would {single[1]}"
+        return f"about {case.needed} {case.counted} instead of {case.n} in {case.setting} would {does[single]}"
     stuck = [case for case in evidence if not case.leans]
     if not stuck:
         case = max(evidence, key=lambda case: case.needed)
-        needed = f"up to about {case.needed} {case.counted} in each would {each[1]}"
+        needed = f"up to about {case.needed} {case.counted} in each would {does[together]}"
         return f"{needed}; most are needed in {case.setting}, now {case.n}"
     named, few = stuck[0].setting, f"fewer than {FEWEST} {stuck[0].counted} in common" if stuck[0].n < FEWEST else ""
     why = stuck[0].lacks or few or f"too close to the threshold for any number of {stuck[0].counted}"
@@ -196,18 +196,23 @@ def _side(margins: Margins) -> str:
     return SUPPORTED if margins[0] > 0 else NOT_SUPPORTED if margins[1] > 0 else UNDECIDED
 
 
+def _sides(over: str) -> tuple[str, str]:
+    """The verdict that takes all cases together, and the one that a single case can bring."""
+    return (SUPPORTED, NOT_SUPPORTED) if over == "every" else (NOT_SUPPORTED, SUPPORTED)
+
+
 def aggregate(evidence: Iterable[Evidence], over: str) -> str:
     """The verdict over cases: for "every", all must support and one can refute; for "some", the other way round."""
-    alone, as_one_of_many = (SUPPORTED, NOT_SUPPORTED) if over == "every" else (NOT_SUPPORTED, SUPPORTED)
-    if any(case.strict == as_one_of_many for case in evidence):
-        return as_one_of_many
-    return alone if evidence and all(case.verdict == alone for case in evidence) else UNDECIDED
+    together, single = _sides(over)
+    if any(case.strict == single for case in evidence):
+        return single
+    return together if evidence and all(case.verdict == together for case in evidence) else UNDECIDED
 
 
 def _decisive(evidence: tuple[Evidence, ...], over: str, verdict: str) -> Evidence:
     """The case to show: for "every" the one that supports least, for "some" the one that supports most."""
-    alone = NOT_SUPPORTED if over == "every" else SUPPORTED  # the side on which one case decides, as one of many
-    judged = [case.strict if verdict == alone else case.verdict for case in evidence]
+    _, single = _sides(over)
+    judged = [case.strict if verdict == single else case.verdict for case in evidence]
     agreeing = [case for case, side in zip(evidence, judged, strict=True) if side == verdict] or evidence
     return (min if over == "every" else max)(agreeing, key=lambda case: case.margin)
 
@@ -224,7 +229,7 @@ def _reason(evidence: tuple[Evidence, ...], over: str, verdict: str, decisive: E
         f"{support} support{'s' * (support == 1)} it, "
         f"{against} speak{'s' * (against == 1)} against it, {undecided} {'is' if undecided == 1 else 'are'} undecided"
     )
-    if verdict == UNDECIDED and counts[SUPPORTED if over == "some" else NOT_SUPPORTED]:
+    if verdict == UNDECIDED and counts[_sides(over)[1]]:
         level = percent(1 - ALPHA / len(evidence))
         text += f"; for one of them to decide, its interval must hold at {level}, as one of {len(evidence)}"
     numbers = in_numbers(decisive.statistic, _pair(decisive), decisive.n)
@@ -239,7 +244,7 @@ def _absent(claim: Claim, missing: list[str]) -> str:
 
 def in_words(verdict: Verdict) -> str:
     """A verdict as a block of lines for a terminal."""
-    claim = claim_of(verdict)
+    claim = verdict.claim
     return "\n".join([
         f"{verdict.id} ({verdict.profile or 'no trials'}): {verdict.verdict}",
         f"  claim     {claim.statement}",

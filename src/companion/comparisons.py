@@ -34,13 +34,19 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["keep_layernorm"] & (table["random_rate"] == 1.0)]
 
 
-def benefit(table: pd.DataFrame, kind: str = "all", protocol: str = "described") -> pd.DataFrame:
-    """What the redrawn layers were worth: intact minus ``kind`` ("all": every layer redrawn), by setup.
+def usual_epochs(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the fewest epochs that a model has for a task and train size: longer training is a control."""
+    fewest = table.groupby(["model", "task", "train_size"])["epochs"].transform("min")
+    return table[table["epochs"] == fewest]
+
+
+def benefit(table: pd.DataFrame) -> pd.DataFrame:
+    """What all layers were worth: intact minus every layer redrawn ("described"), by setup.
 
     Columns of SETUP, then n (seeds in both), mean, low, high (95 % t-interval, NaN when n < 3), sorted.
     """
     table = distinct(plain(table))
-    redrawn = table[(table["kind"] == kind) & (table["protocol"] == protocol)]
+    redrawn = table[(table["kind"] == "all") & (table["protocol"] == "described")]
     return differences(table[table["kind"] == "intact"], redrawn, SETUP)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
+from companion.layers import format_layers
 from companion.theme import PRETRAINED
-from companion.trial import Trial, format_layers
+from companion.trial import Trial
 
 WORDS = {
     "pretrained": "pretrained",

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 
-from companion import interventions, models, tasks
+from companion import models, tasks
 from companion.errors import InvalidValue, UnknownName
+from companion.layers import block, inverse, paper_permutation, prefix, suffix
 from companion.paths import data_folder
 from companion.protocols import protocol
 from companion.trial import POOLINGS, PRECISIONS, Trial
 
 Kept = Mapping[str, Sequence[int] | str]  # protocol → numbers of layers that stay pretrained, or "all"
-DIRECTIONS = {"suffix": interventions.suffix, "prefix": interventions.prefix}
+DIRECTIONS = {"suffix": suffix, "prefix": prefix}
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def localized(
         raise InvalidValue(f"parameter 'width' is {width!r}", f"give a whole number from 1 to {layers}")
     starts = _numbers("starts", starts, range(layers - width + 1))
     check_names("variants", variants, ("block", "inverse"))
-    blocks = [interventions.block(start, width, layers) for start in starts]
-    chosen = {"block": blocks, "inverse": [interventions.inverse(b, layers) for b in blocks]}
+    blocks = [block(start, width, layers) for start in starts]
+    chosen = {"block": blocks, "inverse": [inverse(b, layers) for b in blocks]}
     sets = [(), *(which for variant in variants for which in chosen[variant]), tuple(range(layers))]
     return _redrawn(settings, sets, protocols)
 
@@ -146,7 +147,7 @@ def permutation(settings: Settings, *, permutations: Sequence[int]) -> list[Tria
     check_list("permutations", permutations)
     if wrong := [s for s in permutations if type(s) is not int or not 0 <= s < 2**32]:
         raise InvalidValue(f"permutation {wrong[0]!r} is not possible", "give whole numbers from 0 to 4294967295")
-    orders = [interventions.paper_permutation(s, layers) for s in permutations]
+    orders = [paper_permutation(s, layers) for s in permutations]
     return _varied(settings, [{"permutation": order} for order in ((), *orders)])
 
 
@@ -157,7 +158,7 @@ def learning_rate(settings: Settings, *, preserved_layers: Kept, random_rates: S
     return _varied(
         settings,
         [
-            {"protocol": name, "reinitialized": interventions.suffix(kept, layers), "random_rate": factor}
+            {"protocol": name, "reinitialized": suffix(kept, layers), "random_rate": factor}
             for name, counts in _by_protocol(preserved_layers, layers)
             for kept in counts
             for factor in random_rates
@@ -171,7 +172,7 @@ def layernorm(settings: Settings, *, preserved_layers: Kept) -> list[Trial]:
     return _varied(
         settings,
         [
-            {"protocol": name, "reinitialized": interventions.suffix(kept, layers), "keep_layernorm": keep}
+            {"protocol": name, "reinitialized": suffix(kept, layers), "keep_layernorm": keep}
             for name, counts in _by_protocol(preserved_layers, layers)
             for kept in counts
             for keep in (False, True)
@@ -194,7 +195,7 @@ def initialization(settings: Settings, *, preserved_layers: Kept, epochs_factors
     return _varied(
         settings,
         [
-            {"protocol": name, "reinitialized": interventions.suffix(kept, layers), "epochs": settings.epochs * factor}
+            {"protocol": name, "reinitialized": suffix(kept, layers), "epochs": settings.epochs * factor}
             for name, counts in _by_protocol(preserved_layers, layers)
             for kept in counts
             for factor in epochs_factors

@@ -12,7 +12,8 @@ import pandas as pd
 from companion import theme, views
 from companion.errors import CompanionError, TableUnavailable
 from companion.figures import MENUS, SPREAD, mean_tooltip
-from companion.interventions import paper_permutation
+from companion.layers import paper_permutation
+from companion.surgery import PERMUTATIONS
 
 FAMILY = "task (pocket- left out) "
 # What a menu chooses where a view does not show all its values at once.
@@ -27,7 +28,7 @@ TITLE_WIDTH = 40  # characters of a bold line that a narrow window holds
 
 def _permutations(trials: pd.DataFrame) -> views.View:
     depth = int(trials["layers"].max())
-    return views.permutation(trials, {seed: paper_permutation(seed, depth) for seed in range(1, 11)})
+    return views.permutation(trials, {seed: paper_permutation(seed, depth) for seed in range(1, PERMUTATIONS + 1)})
 
 
 # What is drawn of each experiment; a block is a quarter of twelve layers, or a third of six.
@@ -133,9 +134,8 @@ def _score_scale(rows: pd.DataFrame) -> alt.Scale:
     """A domain for each profile, experiment and task: all its trials and intervals, within the metric's range."""
     ends: dict[str, list[float]] = {}
     for key, points in rows.groupby(["profile", "experiment", "family"], sort=False):
-        floor, ceiling = theme.METRIC_RANGES[points["metric"].iloc[0]]
-        seen = [*points["score"].explode().astype(float), *points["low"].dropna(), *points["high"].dropna()]
-        ends["/".join(key)] = [max(floor, min(seen) - 0.02), min(ceiling, max(seen) + 0.02)]
+        seen = [*points["score"].explode(), *points["low"], *points["high"]]
+        ends["/".join(key)] = theme.score_domain(points["metric"].iloc[0], seen)
     chosen = f"({json.dumps(ends)}[profile + '/' + experiment + '/' + family] || [0, 1])"
     return alt.Scale(domain=[alt.ExprRef(f"{chosen}[{i}]") for i in (0, 1)], zero=False, nice=True)
 

@@ -12,6 +12,7 @@ import altair as alt
 import pandas as pd
 
 from companion import authors, stats, theme
+from companion.errors import TableUnavailable
 from companion.views import FEWEST_PLACES, View
 
 THIS_RUN = "this run"
@@ -259,13 +260,11 @@ def _legend_columns(members: list[str]) -> int:
 def _score_scale(trials: pd.DataFrame, means: list[pd.DataFrame]) -> alt.Scale:
     """A domain for each task, chosen by the task dropdown: all its trials and intervals, within the metric's range."""
     seen = pd.concat([m[["task", "mean", "low", "high"]] for m in means], ignore_index=True).astype({"mean": float})
-    lows, highs = {}, {}
+    ends = {}
     for (task, metric), rows in trials.groupby(["task", "metric"], sort=False):
         points = seen.loc[seen["task"] == task, ["mean", "low", "high"]].astype(float)
-        floor, ceiling = theme.METRIC_RANGES[metric]
-        lows[task] = max(floor, min(rows["score"].min(), points.min().min()) - 0.02)
-        highs[task] = min(ceiling, max(rows["score"].max(), points.max().max()) + 0.02)
-    return alt.Scale(domain=[_by_task(lows), _by_task(highs)], zero=False, nice=True)
+        ends[task] = theme.score_domain(metric, [*rows["score"], *points.to_numpy().flat])
+    return scale_by_task(ends)
 
 
 def _metric_title(view: View, trials: pd.DataFrame) -> alt.Title:
@@ -278,6 +277,12 @@ def _metric_title(view: View, trials: pd.DataFrame) -> alt.Title:
     marks = "mean, 95 % t-interval, single trials" + (" (× diverged)" if trials["diverged"].any() else "")
     text = alt.ExprRef(f"{has} ? {metric} : 'no trials of this choice are stored'")
     return alt.Title(text, subtitle=marks, offset=6)
+
+
+def scale_by_task(ends: dict[str, list[float]]) -> alt.Scale:
+    """A score axis with the ends (lowest, highest) of the task that the dropdown chooses."""
+    domain = [_by_task({task: pair[i] for task, pair in ends.items()}) for i in (0, 1)]
+    return alt.Scale(domain=domain, zero=False, nice=True)
 
 
 def _by_task(values: dict[str, object]) -> alt.ExprRef:
@@ -387,12 +392,15 @@ def intact_means(table: pd.DataFrame) -> pd.DataFrame:
 def intact_vs_random(table: pd.DataFrame) -> alt.TopLevelMixin:
     """Mean score by train size, one panel per task: every layer pretrained, or every layer random ("described").
 
-    The distance between the two lines is what pretrained layers are worth at that size.
+    The distance between the two lines is what pretrained layers are worth at that size. Raises
+    :class:`TableUnavailable` where there is neither model.
     """
     means = intact_means(table)
     means = means[means["protocol"] == "described"].rename(columns={"mean": "score"})
+    if means.empty:
+        raise TableUnavailable("the table has no model with all or none of its layers random", "run both")
     means["layers"] = means["kind"].map({"intact": "every layer pretrained", "all": "every layer random"})
-    panels = [_size_panel(means[means["task"] == task]) for task in table["task"].unique()]
+    panels = [_size_panel(means[means["task"] == task]) for task in means["task"].unique()]
     text = (
         f"Line charts of the mean score against the number of training examples, one for each of the tasks "
         f"{', '.join(means['task'].unique())}: a line for the model with every layer pretrained and one for the model "

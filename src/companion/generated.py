@@ -318,8 +318,7 @@ def diverged() -> str:
 def _usual_trials(profile: str, kinds: list[str]) -> pd.DataFrame:
     """A profile's published fine-tunings of these kinds, each once, without controls and without longer trainings."""
     trials = comparisons.distinct(comparisons.plain(table.published(profile)))
-    chosen = trials[trials["kind"].isin(kinds)]
-    return chosen[chosen["epochs"] == chosen.groupby(["task", "train_size"])["epochs"].transform("min")]
+    return comparisons.usual_epochs(trials[trials["kind"].isin(kinds)])
 
 
 def spread_of_seeds() -> str:

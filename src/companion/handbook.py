@@ -4,7 +4,6 @@ function returns a part of a page, as Markdown.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import tempfile
 from collections import Counter
@@ -36,8 +35,11 @@ def protocol_fields() -> str:
     rows = []
     for field in fields(protocols.Protocol):
         influence, values = protocols.CHOICES[field.name]
-        read = {name: _value(getattr(protocols.PROTOCOLS[name], field.name)) for name in ("described", "released")}
-        others = [f"`{_value(value)}`" for value in values if _value(value) not in read.values()]
+        read = {
+            name: protocols.text_of(getattr(protocols.PROTOCOLS[name], field.name))
+            for name in ("described", "released")
+        }
+        others = [f"`{protocols.text_of(value)}`" for value in values if protocols.text_of(value) not in read.values()]
         rows.append(
             {
                 "field": f"`{field.name}`",
@@ -47,10 +49,6 @@ def protocol_fields() -> str:
             }
         )
     return markdown(pd.DataFrame(rows))
-
-
-def _value(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def parameters() -> str:
@@ -206,18 +204,13 @@ def models_used() -> str:
             places.append(f"the package `{source.package}`")
         if source.hub:
             places.append(f"the hub, `{source.hub}`")
-        pin = source.sha256 or (_sha256(source.folder / "model.safetensors") if source.folder else None)
-        pinned = f"SHA-256 of the weights: `{pin}`" if pin else ""
+        pinned = f"SHA-256 of the weights: `{source.sha256}`" if source.sha256 else ""
         if source.revision:
             pinned += f"{chr(10) + '- ' if pinned else ''}revision on the hub: `{source.revision}`"
         parts.append(
             f"**`{name}`** is looked for in {', then '.join(places)}. License: {MODEL_LICENSES[name]}.\n\n- {pinned}\n"
         )
     return "\n".join(parts)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def data_used() -> str:

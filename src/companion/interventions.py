@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
-from companion.errors import InvalidValue, UnknownArchitecture
+from companion.errors import UnknownArchitecture
+from companion.layers import check_layers, check_permutation
 from companion.protocols import Protocol
 from companion.seeds import stream
-from companion.trial import check_layers, check_permutation
 
 
 @torch.no_grad()
@@ -87,42 +86,3 @@ def permute(layers: nn.ModuleList, permutation: Sequence[int]) -> None:
     check_permutation(permutation, len(layers))
     for position, layer in enumerate([layers[i] for i in permutation]):
         layers[position] = layer
-
-
-def paper_permutation(seed: int, layers: int) -> tuple[int, ...]:
-    """The released scripts' permutation number ``seed``: ``RandomState(seed).permutation(layers)``."""
-    return tuple(int(i) for i in np.random.RandomState(seed).permutation(layers))
-
-
-def suffix(preserved: int, layers: int) -> tuple[int, ...]:
-    """The layers to redraw so that only the first ``preserved`` keep pretrained weights (the paper's figure 1)."""
-    _check_preserved(preserved, layers)
-    return tuple(range(preserved, layers))
-
-
-def prefix(preserved: int, layers: int) -> tuple[int, ...]:
-    """The layers to redraw so that only the last ``preserved`` keep pretrained weights."""
-    _check_preserved(preserved, layers)
-    return tuple(range(layers - preserved))
-
-
-def block(start: int, width: int, layers: int) -> tuple[int, ...]:
-    """``width`` neighboring layers from ``start`` on (the paper's figure 2, width 3; figure 5, width 1)."""
-    if width < 1 or start < 0 or start + width > layers:
-        raise InvalidValue(
-            f"a block of {width} layers from layer {start} on does not exist in a model of {layers} layers",
-            f"choose a width from 1 to {layers} and a start from 0 to {layers} minus the width",
-        )
-    return tuple(range(start, start + width))
-
-
-def inverse(which: Collection[int], layers: int) -> tuple[int, ...]:
-    """All other layers: redrawing them keeps only ``which`` (the paper's figure 2, inverse)."""
-    return tuple(i for i in range(layers) if i not in which)
-
-
-def _check_preserved(preserved: int, layers: int) -> None:
-    if not 0 <= preserved <= layers:
-        raise InvalidValue(
-            f"{preserved} preserved layers do not exist in a model of {layers} layers", f"choose from 0 to {layers}"
-        )

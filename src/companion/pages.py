@@ -13,12 +13,14 @@ from IPython.display import HTML, Markdown
 from companion import authors, comparisons, coverage, embed, figures, ledger, views, worth
 from companion import table as tables
 from companion.errors import TableUnavailable
+from companion.quantities import WELL
 from companion.scores import DELTA
 from companion.study import Study
 from companion.theme import METRIC_TITLES
 from companion.views import View
 
 INTERVAL = "Bands and bars are 95\u00a0% Student-t intervals of the mean, drawn from three seeds up. Dev split."
+UNPAIRED = Markdown("*No trial here can be paired with an intact one of the same seed.*")
 
 
 def run_card(table: pd.DataFrame, title: str) -> HTML:
@@ -163,6 +165,17 @@ def published_figure(
     return HTML(card.data + drawn.data)
 
 
+def intact_and_random(trials: pd.DataFrame, *, name: str) -> HTML | Markdown:
+    """The intact model and the one with every layer redrawn by train size; a sentence where there is neither."""
+    try:
+        chart = figures.intact_vs_random(trials)
+    except TableUnavailable:
+        return UNPAIRED
+    caption = "The intact model and the one with every layer redrawn (described initialization), by train size."
+    rows = figures.intact_means(trials).query("protocol == 'described'")
+    return embed.show(chart, name=name, caption=f"{caption} {about(trials)} {INTERVAL}", rows=rows)
+
+
 def worth_by_size(trials: pd.DataFrame, profiles: list[str], *, name: str, caption: str) -> HTML | Markdown:
     """What layers are worth by train size, in these trials and in what is published of data scaling in ``profiles``."""
     others = [tables.published_or_empty(profile).query("experiment == 'data_scaling'") for profile in profiles]
@@ -170,7 +183,7 @@ def worth_by_size(trials: pd.DataFrame, profiles: list[str], *, name: str, capti
     try:
         found = worth.worth(everything)
     except TableUnavailable:
-        return Markdown("*No trial here can be paired with an intact one of the same seed.*")
+        return UNPAIRED
     seeds = counted(found["n"], "seed")
     models = _listed(found["model"].unique())
     caption = f"{caption} Models {models}; tasks {_listed(sorted(found['task'].unique()))}; {seeds} a point. "
@@ -264,13 +277,12 @@ def _have(count: int) -> str:
 
 
 def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML | Markdown:
-    """What each change of a figure costs: intact minus changed, paired by seed; the extremes per task first."""
+    """What each change of a figure costs: intact minus changed, paired by seed; the extremes per task first, and last
+    what is left of the benefit: changed minus every layer redrawn ("embeddings only")."""
     view = view_of(trials)
-    effects = comparisons.effects(trials, "intact")
-    places = view.trials[[*COST_KEYS, "series", "x"]].drop_duplicates()
-    found = effects.merge(places, on=COST_KEYS).sort_values([*COST_KEYS[:2], "protocol", "epochs", "series", "x"])
+    found, kept = (_effects_in(view, comparisons.effects(trials, reference)) for reference in ("intact", "all"))
     if found.empty:
-        return Markdown("*No trial here can be paired with an intact one of the same seed.*")
+        return UNPAIRED
     found = found.assign(mean=-found["mean"], low=-found["high"], high=-found["low"])
     protocol = ["protocol"] if found["protocol"].nunique() > 1 else []
     named = [view.named(series, x) for series, x in zip(found["series"], found["x"], strict=True)]
@@ -278,10 +290,20 @@ def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML
     lines = [_cost_line(*key, rows) for key, rows in found.groupby(["task", "train_size"], sort=False)]
     columns = ["task", "metric", "train_size", *protocol, "epochs", "series", view.x_title]
     shown = _effects_table(found.rename(columns={"x": view.x_title}), columns, "cost", view.series_title)
+    if len(kept):
+        kept = kept.rename(columns={"x": view.x_title})
+        fold = f"What is left: the score minus that with every layer random, {_number(len(kept), 'difference')}"
+        shown += _effects_table(kept, columns, "left", view.series_title, fold)
     return HTML(f"<ul>{''.join(lines)}</ul>" + shown)
 
 
 COST_KEYS = ["task", "train_size", "epochs", *comparisons.INTERVENTION]
+
+
+def _effects_in(view: View, effects: pd.DataFrame) -> pd.DataFrame:
+    """The effects of what a figure shows, each with its series and place."""
+    places = view.trials[[*COST_KEYS, "series", "x"]].drop_duplicates()
+    return effects.merge(places, on=COST_KEYS).sort_values([*COST_KEYS[:2], "protocol", "epochs", "series", "x"])
 
 
 def _cost_line(task: str, size: int, rows: pd.DataFrame) -> str:
@@ -298,8 +320,10 @@ def _signed(row: pd.Series) -> str:
     return f"{row['mean']:+z.3f} [{_interval(row['low'], row['high'])}]"
 
 
-def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series") -> str:
-    """Columns, the effect with its interval and n, as a folded table."""
+def _effects_table(
+    rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series", fold: str = ""
+) -> str:
+    """Columns, the effect with its interval and n, as a table that is folded under ``fold``."""
     shown = rows.assign(
         effect=[f"{mean:+z.3f}" for mean in rows["mean"]],
         interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
@@ -307,7 +331,8 @@ def _effects_table(rows: pd.DataFrame, columns: list[str], what: str, series_tit
     names = {"train_size": "training examples", "preserved_layers": "layers preserved", "series": series_title}
     names |= {"n": "seeds", "effect": what}
     shown = shown[[*columns, "effect", "interval", "n"]].rename(columns={**names, "interval": "95 % interval"})
-    return f"<details><summary>All {len(shown):,} differences</summary>{rows_table(shown, 'Differences')}</details>"
+    fold = fold or f"All {len(shown):,} differences"
+    return f"<details><summary>{fold}</summary>{rows_table(shown, fold)}</details>"
 
 
 def rows_table(rows: pd.DataFrame, label: str) -> str:
@@ -320,18 +345,20 @@ def rows_table(rows: pd.DataFrame, label: str) -> str:
 def probe_gains(trials: pd.DataFrame) -> HTML:
     """For each kind of probe: its score on the embeddings, its best mean, the first layer at nine tenths between.
 
-    Its selectivity at the best layer is the mean there minus that of the probe of random labels.
+    Its selectivity at the best layer is the mean there minus that of the probe of random labels. Without probes of the
+    embeddings there is nothing to gain from.
     """
     view, by = views.probing(trials), ["task", "train_size", "series", "x"]
-    control, rows = view.means.set_index(by)["mean"], []
+    every, rows = view.means.set_index(by)["mean"], []
     for key, curve in view.means.groupby(["task", "metric", "train_size", "series"], sort=False):
         means = curve.set_index("x")["mean"].sort_index().round(9)  # equal scores may differ in their last bit
-        gain = means.max() - means.iloc[0]
-        reached = means.index[means >= means.iloc[0] + 0.9 * gain][0] if gain > 0 else "no gain"
+        start = means.get(0, math.nan)
+        gain = means.max() - start
+        reached = means.index[means >= start + WELL * gain][0] if gain > 0 else "no gain" if gain == 0 else ""
         task, _, size, series = key
-        above = means.max() - control.get((task, size, series + views.CONTROL, means.idxmax()), math.nan)
+        above = means.max() - every.get((task, size, series + views.CONTROL, means.idxmax()), math.nan)
         best = [f"{means.max():.3f}", means.idxmax(), "" if math.isnan(above) else f"{above:+z.3f}"]
-        rows.append([*key, f"{means.iloc[0]:.3f}", *best, reached, int(curve["n"].min())])
+        rows.append([*key, "" if math.isnan(start) else f"{start:.3f}", *best, reached, int(curve["n"].min())])
     names = ["task", "metric", "training examples", "probe", "on the embeddings", "best mean", "at layer"]
     shown = pd.DataFrame(rows, columns=[*names, "selectivity there", "nine tenths at layer", "seeds"])
     return HTML(rows_table(shown, "Gains of probes"))
@@ -393,6 +420,8 @@ def two_groups(trials: pd.DataFrame) -> HTML | Markdown:
 
 def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
     """Score with the most epochs minus score with the fewest, paired by seed, for each protocol and task."""
+    if trials.empty:
+        return Markdown("*No trial of this experiment is here.*")
     fewest, most = int(trials["epochs"].min()), int(trials["epochs"].max())
     by = ["model", "task", "metric", "train_size", "protocol", "preserved_layers"]
     short, long = (trials[trials["epochs"] == count] for count in (fewest, most))
@@ -409,6 +438,8 @@ def longer_training(trials: pd.DataFrame) -> HTML | Markdown:
 def takeaway(table: pd.DataFrame) -> Markdown:
     """What the pretrained layers were worth in this table: one sentence per task, and how the worth moves with data."""
     worth, growth = comparisons.benefit(table), comparisons.growth(table)
+    if worth.empty:
+        return UNPAIRED
     lines = []
     for (task, metric), rows in worth.groupby(["task", "metric"], sort=False):
         parts = [f"{r['mean']:+z.3f} ({_interval(r['low'], r['high'])}) at {r['train_size']:,} examples"

@@ -39,6 +39,7 @@ from companion.finetune import (
     prepare,
     tokenize,
 )
+from companion.layers import suffix
 from companion.protocols import Protocol, protocol
 from companion.seeds import stream, stream_seed
 from companion.trial import POOLINGS, Trial
@@ -224,7 +225,7 @@ def _reloaded(base: models.Encoder, trial: Trial) -> nn.Module:
     network = copy.deepcopy(base.network).eval()
     interventions.reinitialize(
         models.encoder_layers(network),
-        interventions.suffix(trial.probe_layer, trial.layers),
+        suffix(trial.probe_layer, trial.layers),
         protocol=Protocol(weights="normal"),
         sigma=base.sigma,
         seed=stream_seed(trial.seed, "reload"),

@@ -82,7 +82,7 @@ class Protocol:
         """The name of the closest protocol in PROTOCOLS, with the fields that differ from it if there are any."""
         by_name = {name: self._differences(known) for name, known in PROTOCOLS.items()}
         closest = min(by_name, key=lambda name: len(by_name[name]))  # of equally close ones the first
-        return closest + "".join(f"+{field}={_text(value)}" for field, value in by_name[closest].items())
+        return closest + "".join(f"+{field}={text_of(value)}" for field, value in by_name[closest].items())
 
     def _differences(self, other: Protocol) -> dict[str, object]:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)}
@@ -114,14 +114,15 @@ def protocol(name: str) -> Protocol:
             raise UnknownName("protocol field", field, tuple(CHOICES))
         if field in values:
             raise InvalidValue(f"protocol {str(name)!r} has the field {field!r} twice", "give it one value")
-        known = {_text(value): value for value in CHOICES[field][1]}
+        known = {text_of(value): value for value in CHOICES[field][1]}
         if text not in known:
             raise UnknownName(f"value of protocol field {field!r}:", text, tuple(known))
         values[field] = known[text]
     return replace(PROTOCOLS[base], **values)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A value of a field as it is written in a protocol's name."""
     return str(value).lower()
 
 

@@ -35,6 +35,7 @@ from companion.cases import (
     within,
 )
 from companion.comparisons import distinct
+from companion.layers import block, format_layers, inverse, parse_layers
 from companion.scores import TaskTrials, by_seed, ids_of, minus, scores_by_seed, sizes_of
 from companion.stats import (
     ALPHA,
@@ -51,7 +52,6 @@ from companion.stats import (
     t_interval,
     welch_interval,
 )
-from companion.trial import format_layers, parse_layers
 
 A_LOT = 2.0  # times DELTA: clearly more than the smallest difference worth a claim
 LITTLE = 0.1  # of what all layers are worth: a cost this small leaves nine tenths of the benefit
@@ -133,8 +133,7 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
     best = int(task.probing_curve.drop(0).idxmax()) - 1
     cases, blocks, widths = [], set(), set()
     for text, rows in _by_layers(localized[localized["train_size"] == size]):
-        redrawn = parse_layers(text)
-        kept = tuple(i for i in range(task.depth) if i not in redrawn)
+        kept = inverse(parse_layers(text), task.depth)
         if not _short_block(kept, task.depth):
             continue
         widths.add(len(kept))
@@ -145,7 +144,7 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
             cases.append(left_open(of_mean(where, loss, above(task.delta), task.delta), task.nothing_at_stake(size)))
     if not cases:
         cases = [nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
-    if cases[0].n and (lacking := [block for block in _lacking(blocks, widths, task.depth) if best in block]):
+    if cases[0].n and (lacking := [one for one in _lacking(blocks, widths, task.depth) if best in one]):
         cases.append(nothing(setting, f"{_all_named(lacking)} kept alone: not run with this setup"))
     return [backed_by(case, ids_of(task.benefit(size)), probes["trial_id"]) for case in cases]
 
@@ -161,13 +160,13 @@ def _named(layers: tuple[int, ...]) -> str:
 
 
 def _all_named(blocks: Iterable[tuple[int, ...]]) -> str:
-    return f"layers {', '.join(format_layers(tuple(i + 1 for i in block)) for block in blocks)} (from 1)"
+    return f"layers {', '.join(format_layers(tuple(i + 1 for i in one)) for one in blocks)} (from 1)"
 
 
 def _lacking(blocks: Collection[tuple[int, ...]], widths: Collection[int], depth: int) -> list[tuple[int, ...]]:
     """The blocks of these widths that are not among these."""
-    every = [tuple(range(start, start + width)) for width in sorted(widths) for start in range(depth - width + 1)]
-    return [block for block in every if block not in blocks]
+    every = [block(start, width, depth) for width in sorted(widths) for start in range(depth - width + 1)]
+    return [one for one in every if one not in blocks]
 
 
 def _short_block(layers: tuple[int, ...], depth: int) -> bool:

@@ -17,11 +17,11 @@ from companion.errors import TableUnavailable
 from companion.paths import RESULTS, ROOT
 
 GROUPS = {
-    "What a trial is": ("trial", "interventions", "protocols", "seeds", "experiments", "profiles"),
+    "What a trial is": ("trial", "layers", "interventions", "protocols", "seeds", "experiments", "profiles"),
     "Running a trial": ("models", "tasks", "encoders", "finetune", "probe", "provenance", "tuning"),
     "Running many": ("sweep", "executors", "cluster", "store", "remote", "replay", "schedule", "speed"),
     "From results to numbers": ("table", "coverage", "study", "stats", "comparisons", "authors"),
-    "From numbers to verdicts": ("scores", "cases", "claims"),
+    "From numbers to verdicts": ("scores", "cases", "quantities", "ledger", "claims"),
     "From numbers to figures": ("views", "figures", "worth", "surgery", "explorer", "theme"),
     "From figures to pages": ("diagrams", "embed", "pages", "widgets"),
     "Parts of pages": ("generated", "stacks", "handbook", "lessons", "reference"),
@@ -33,11 +33,8 @@ PACKAGES = {"commands": "The commands", "pocket": "The generated language"}
 def reference() -> str:
     """Every module's public names with their docstrings, read from the source without running it."""
     folder = Path(__file__).resolve().parent
-    grouped = {name for names in GROUPS.values() for name in names}
-    rest = sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_") and p.stem not in grouped)
-    groups = {**GROUPS, "Further modules": tuple(rest)} if rest else GROUPS
     parts = []
-    for heading, names in groups.items():
+    for heading, names in GROUPS.items():
         parts.append(f"## {heading}\n")
         parts += [_module(folder / f"{name}.py") for name in names]
     for package, heading in PACKAGES.items():

@@ -1,6 +1,6 @@
 """One seed, independent named streams of randomness.
 
-A trial's seed fans out into streams ``subset``, ``head``, ``order``, ``dropout`` and one stream per reinitialized
+A trial's seed fans out into streams such as ``subset``, ``head``, ``order``, ``dropout``, and one per reinitialized
 layer. Trials that share a seed therefore share examples, classifier start and data order whatever is done to their
 layers, and a layer that two interventions both redraw receives the same values: differences are paired by seed.
 """

@@ -194,8 +194,8 @@ def initializers() -> str:
     import torch
 
     from companion import interventions, models
+    from companion.executors import set_threads
     from companion.pocket.generate import examples
-    from companion.sweep import set_threads
 
     set_threads()
     encoder = models.load("pocket-bert")

@@ -13,11 +13,10 @@ import altair as alt
 import pandas as pd
 
 from companion import stats, theme
-from companion.comparisons import distinct, plain
+from companion.comparisons import distinct, plain, usual_epochs
 from companion.errors import TableUnavailable
-from companion.figures import MENUS, mean_tooltip
-from companion.interventions import paper_permutation
-from companion.trial import format_layers
+from companion.figures import MENUS, mean_tooltip, scale_by_task
+from companion.layers import block, format_layers, inverse, paper_permutation, prefix, suffix
 
 PERMUTATIONS = 10
 SUFFIX = "the last n layers random"
@@ -30,16 +29,15 @@ def operations(depth: int, width: int) -> Iterator[tuple[str, int, tuple[int, ..
 
     ``width`` is that of the blocks; n counts layers, or is the first layer of a block (from 1), or a permutation.
     """
-    layers = tuple(range(depth))
     for n in range(depth + 1):
-        yield SUFFIX, n, layers[depth - n :], ()
-        yield "the first n layers random", n, layers[:n], ()
+        yield SUFFIX, n, suffix(depth - n, depth), ()
+        yield "the first n layers random", n, prefix(depth - n, depth), ()
     for n in range(1, depth - width + 2):
-        block = layers[n - 1 : n - 1 + width]
-        yield f"{width} layers random, from layer n", n, block, ()
-        yield f"all but {width} layers random, from layer n", n, tuple(i for i in layers if i not in block), ()
+        chosen = block(n - 1, width, depth)
+        yield f"{width} layers random, from layer n", n, chosen, ()
+        yield f"all but {width} layers random, from layer n", n, inverse(chosen, depth), ()
     for n in range(1, depth + 1):
-        yield "layer n alone random", n, (n - 1,), ()
+        yield "layer n alone random", n, block(n - 1, 1, depth), ()
     for n in range(1, PERMUTATIONS + 1):
         yield "layers permuted, permutation n", n, (), paper_permutation(n, depth)
 
@@ -50,8 +48,7 @@ def scores(trials: pd.DataFrame, width: int) -> pd.DataFrame:
     Columns: operation, place (n), done (in words), task, metric, train_size, preserved_layers, n, mean, low, high.
     """
     rows = distinct(plain(trials))
-    rows = rows[(rows["kind"] != "probe") & (rows["protocol"] == "described")]
-    rows = rows[rows["epochs"] == rows.groupby("task")["epochs"].transform("min")]
+    rows = usual_epochs(rows[(rows["kind"] != "probe") & (rows["protocol"] == "described")])
     if rows.empty:
         raise TableUnavailable("the table has no fine-tuning trials", "run them with `companion run`")
     means = stats.summarize(rows.fillna({"reinitialized": "", "permutation": ""}), SETTING)
@@ -131,13 +128,13 @@ def _points(found: pd.DataFrame, rows: alt.Chart, chosen: str, depth: int) -> al
 
 def _range(found: pd.DataFrame) -> alt.Scale:
     """A domain for each task: all its means and intervals, so that trials are compared by eye over the sizes."""
-    both = {}
-    for (task, metric), rows in found.groupby(["task", "metric"], sort=False):
-        seen = rows[["mean", "low", "high"]].astype(float)
-        floor, ceiling = theme.METRIC_RANGES[metric]
-        both[task] = [max(floor, seen.min().min() - 0.02), min(ceiling, seen.max().max() + 0.02)]
-    ends = [alt.ExprRef(f"{json.dumps({task: ends[i] for task, ends in both.items()})}[task]") for i in (0, 1)]
-    return alt.Scale(domain=ends, zero=False, nice=True)
+    groups = found.groupby(["task", "metric"], sort=False)
+    return scale_by_task(
+        {
+            task: theme.score_domain(metric, rows[["mean", "low", "high"]].to_numpy().flat)
+            for (task, metric), rows in groups
+        }
+    )
 
 
 def _title(found: pd.DataFrame) -> alt.Title:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as notebook_tqdm
 
 from companion.errors import CompanionError, Interrupted, InvalidValue, TrialFailed, UnknownName
-from companion.executors import Group, News, local, named, processes, set_threads
+from companion.executors import Group, News, local, named, processes
 from companion.store import Claims, Result, Store
 from companion.trial import Trial
 
@@ -29,8 +29,6 @@ OnStep = Callable[[int, int], None]
 ATTEMPTS = 3  # a trial that fails is tried again twice
 MOST_WORKERS = 9999  # that may be asked for: a larger number is a mistake, and a list of as many fills the memory
 HOURS = 12.0  # the time limit of one trial: the longest of the paper's own take a GPU an hour, a lone core half a day
-
-__all__ = ["ATTEMPTS", "EXECUTORS", "Report", "TrialsFailed", "groups", "run", "run_trial", "set_threads"]
 
 
 class TrialsFailed(UserWarning):
@@ -165,7 +163,7 @@ def workers_wanted(given: int | None = None) -> int | None:
     """The number given, else ``COMPANION_WORKERS``, else None; :class:`InvalidValue` for no whole number from 1 to
     :data:`MOST_WORKERS`."""
     wanted = os.environ.get("COMPANION_WORKERS", "") if given is None else str(given)
-    if wanted and not (re.fullmatch("0*[0-9]{1,9}", wanted) and 0 < int(wanted) <= MOST_WORKERS):
+    if wanted and not (re.fullmatch("[0-9]{1,9}", wanted) and 0 < int(wanted) <= MOST_WORKERS):
         raise InvalidValue(f"{wanted} workers are not possible", f"give a whole number from 1 to {MOST_WORKERS}")
     return int(wanted) if wanted else None
 

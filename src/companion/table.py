@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from companion.errors import CompanionError, TableUnavailable
+from companion.layers import format_layers, parse_layers
 from companion.paths import RESULTS
 from companion.store import METRICS, Result
-from companion.trial import Trial, format_layers, parse_layers
+from companion.trial import Trial
 
 COLUMNS = {
     "trial_id": "str",

@@ -81,7 +81,7 @@ def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> Task
     Pocket tasks are generated. GLUE tasks are read from ``data_dir``
     (``<data_dir>/<task>/<split>-00000-of-00001.parquet``), else fetched from the hub. The pool ``tuning`` is for
     choosing hyperparameters: of a pocket task another draw, of a GLUE task no row of the dev split and none that a
-    published trial of 500 examples trains on. Published trials of more examples share rows with it.
+    trial of 500 examples with a seed from 0 to 9 trains on. Trials of more examples or seeds share rows with it.
     """
     datasets.disable_progress_bars()
     wanted = task(name)
@@ -99,7 +99,7 @@ def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> Task
 
 
 def _tuning_split(name: str, train: Dataset) -> tuple[Dataset, Dataset]:
-    """Training rows that no published 500-example trial draws (seeds 0-9), 1,000 of them held out to score on."""
+    """Training rows that no trial of 500 examples with a seed from 0 to 9 draws, 1,000 of them held out to score on."""
     import torch
 
     orders = [torch.randperm(len(train), generator=stream(seed, "subset")).numpy() for seed in range(10)]

@@ -7,6 +7,9 @@ and grid colors of the dark theme are set where the chart is embedded (``book/_s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import altair as alt
 
 # Blue, vermilion and green of Okabe and Ito; their yellow and pink, darkened to be seen on white; gray and brown.
@@ -22,6 +25,7 @@ CROSS = "M-1,-1L1,1M-1,1L1,-1"  # Vega's own "cross" is a filled plus that small
 
 METRIC_TITLES = {"accuracy": "accuracy", "matthews": "Matthews correlation"}
 METRIC_RANGES = {"accuracy": (0.0, 1.0), "matthews": (-1.0, 1.0)}
+MARGIN = 0.02  # of a score axis, beyond the values on it
 
 _CONFIG = {
     "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
@@ -43,9 +47,16 @@ def styled(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
     return chart.configure(**_CONFIG)
 
 
+def score_domain(metric: str, values: Iterable[float]) -> list[float]:
+    """The ends of a score axis that holds all the values (NaN apart), within the range that the metric has."""
+    seen = [value for value in map(float, values) if not math.isnan(value)]
+    floor, ceiling = METRIC_RANGES[metric]
+    return [max(floor, min(seen) - MARGIN), min(ceiling, max(seen) + MARGIN)]
+
+
 def color_scale(domain: list) -> alt.Scale:
-    """One color per member of ``domain``, in its order; at most seven."""
-    return alt.Scale(domain=domain, range=list(PALETTE[: len(domain)]))
+    """One color per member of ``domain``, in its order; after seven they come again."""
+    return alt.Scale(domain=domain, range=[PALETTE[i % len(PALETTE)] for i in range(len(domain))])
 
 
 def task_scale(domain: list) -> alt.Scale:
@@ -56,10 +67,15 @@ def task_scale(domain: list) -> alt.Scale:
 
 
 def shape_scale(domain: list) -> alt.Scale:
-    """One point shape per member of ``domain``, in its order; at most seven."""
-    return alt.Scale(domain=domain, range=list(SHAPES[: len(domain)]))
+    """One point shape per member of ``domain``, in its order; a color that comes again has another shape."""
+    return alt.Scale(domain=domain, range=[SHAPES[i] for i in _shifted(len(domain))])
 
 
 def dash_scale(domain: list) -> alt.Scale:
-    """One dash pattern per member of ``domain``, in its order; at most seven."""
-    return alt.Scale(domain=domain, range=[list(dash) for dash in DASHES[: len(domain)]])
+    """One dash pattern per member of ``domain``, in its order; a color that comes again has another one."""
+    return alt.Scale(domain=domain, range=[list(DASHES[i]) for i in _shifted(len(domain))])
+
+
+def _shifted(count: int) -> list[int]:
+    """Indices of the shapes and dashes of so many members: each seven begin one further than those before."""
+    return [(i + i // len(PALETTE)) % len(PALETTE) for i in range(count)]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from companion.errors import InvalidValue
+from companion.layers import MOST_LAYERS, check_layers, check_permutation, inverse
 from companion.protocols import DESCRIBED, PROBING, RATES, REDRAWING, VERSION, protocol, relevant
 
 POOLINGS = ("first", "mean")
 PRECISIONS = ("fp32", "bf16")
-MOST_LAYERS = 10_000  # far above any model's; what a file says beyond it would fill memory with layer numbers
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,8 @@ class Trial:
         if len(chosen) == self.layers:
             return "all"
         if chosen != tuple(range(chosen[0], chosen[-1] + 1)):
-            kept = [i for i in range(self.layers) if i not in chosen]
-            return "inverse" if kept == list(range(kept[0], kept[-1] + 1)) else "layers"
+            kept = inverse(chosen, self.layers)
+            return "inverse" if kept == tuple(range(kept[0], kept[-1] + 1)) else "layers"
         if chosen[-1] == self.layers - 1:
             return "suffix"
         return "prefix" if chosen[0] == 0 else "block"
@@ -179,24 +178,6 @@ class Trial:
             raise InvalidValue(f"a trial cannot be built ({error})", "give every required field") from error
 
 
-def check_layers(reinitialized: Iterable[int], layers: int, model: str = "the model") -> None:
-    """Stop with :class:`InvalidValue` unless all indices lie in 0…layers-1."""
-    if outside := [i for i in reinitialized if not 0 <= i < layers]:
-        raise InvalidValue(
-            f"layer {outside[0]} does not exist in {model}, which has {layers} layers",
-            f"choose layers from 0 to {layers - 1}",
-        )
-
-
-def check_permutation(permutation: Iterable[int], layers: int, model: str = "the model") -> None:
-    """Stop with :class:`InvalidValue` unless ``permutation`` orders all of the layers."""
-    if sorted(permutation) != list(range(layers)):
-        raise InvalidValue(
-            f"permutation {list(permutation)} does not order the {layers} layers of {model}",
-            f"name each layer from 0 to {layers - 1} exactly once",
-        )
-
-
 def _whole(value: object, least: int) -> bool:
     """Whether it is a whole number from ``least`` to the largest that a table holds."""
     return type(value) is int and least <= value < 2**63
@@ -214,31 +195,3 @@ def _number(value: object, most: float) -> bool:
 def _check(good: bool, name: str, trial: Trial, wanted: str) -> None:
     if not good:
         raise InvalidValue(f"{name.replace('_', ' ')} {getattr(trial, name)!r} is not possible", f"give {wanted}")
-
-
-def format_layers(layers: tuple[int, ...]) -> str:
-    """Compact text for layer indices: ``(0, 8, 9, 10)`` → ``"0,8-10"``."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
-
-
-def parse_layers(text: str) -> tuple[int, ...]:
-    """The inverse of :func:`format_layers`; raises :class:`InvalidValue` for anything that names no layer."""
-    layers: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            run = range(int(first), int(last if dash else first) + 1)
-            if not run or run[-1] >= MOST_LAYERS:
-                raise ValueError
-            layers.extend(run)
-    except ValueError:
-        raise InvalidValue(
-            f"{text!r} names no layers", "write 0-based layers and ranges such as 8-11 or 0,2,5-7"
-        ) from None
-    return tuple(sorted(set(layers)))

@@ -1,9 +1,10 @@
 """Choose a profile's learning rate on seeds that no published trial uses, and on data kept for it.
 
-That data is no part of any dev split, nor of what published trials of 500 GLUE examples train on; trials of more
-examples share rows with it. Every candidate fine-tunes the intact model on it (:func:`companion.tasks.load`, pool
-``tuning``) with seeds from 1000 up; the rate with the best mean score over tasks wins. Whole-model fine-tuning decides
-alone: a rate picked to suit reinitialized models would favor one side of the comparison the book is about.
+That data is no part of any dev split, nor of what trials of 500 GLUE examples with a seed from 0 to 9 train on; trials
+of more examples or other seeds share rows with it. Every candidate fine-tunes the intact model on it
+(:func:`companion.tasks.load`, pool ``tuning``) with seeds from 1000 up; the rate with the best mean score over tasks
+wins. Whole-model fine-tuning decides alone: a rate picked to suit reinitialized models would favor one side of the
+comparison the book is about.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pandas as pd
 from companion import stats
 from companion.comparisons import plain
 from companion.errors import InvalidValue, TableUnavailable, UnknownName
-from companion.trial import format_layers, parse_layers
+from companion.layers import block, format_layers, inverse, parse_layers
 
 DIRECTIONS = ("suffix", "prefix")
 FEWEST_PLACES = 3  # a line through two would draw a shape that nothing was measured of
@@ -143,9 +143,9 @@ def localized(table: pd.DataFrame, width: int) -> View:
     names = ("the block random", "all but the block random")
     places = []
     for start in range(depth - width + 1):
-        block = tuple(range(start, start + width))
-        rest = tuple(i for i in range(depth) if i not in block)
-        places += [(start + 1, name, format_layers(s)) for name, s in zip(names, (block, rest), strict=True)]
+        random = block(start, width, depth)
+        sets = random, inverse(random, depth)
+        places += [(start + 1, name, format_layers(which)) for name, which in zip(names, sets, strict=True)]
     return _at_places(
         table,
         places,
@@ -266,8 +266,9 @@ def transfer_and_probing(table: pd.DataFrame) -> View:
     tuned = progressive(table[table["protocol"] == "described"], "suffix").trials
     places = tuned.groupby("train_size")["x"].transform("nunique")
     tuned = tuned[places >= FEWEST_PLACES]
-    probes = _required(table[(table["kind"] == "probe") & ~table["control"]], "probing")
-    probes = probes[probes["learning_rate"].isna() & (probes["train_size"] == probes["train_size"].max())]
+    logistic = (table["kind"] == "probe") & ~table["control"] & table["learning_rate"].isna()
+    probes = _required(table[logistic], "probing")
+    probes = probes[probes["train_size"] == probes["train_size"].max()]
     names = [f"{size:,}" for size in sorted(tuned["train_size"].unique())]
     read = {p: f"{probes['train_size'].max():,}, probe of {said}" for p, said in POOLED.items()}
     lines = [

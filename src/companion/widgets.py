@@ -17,9 +17,10 @@ import vl_convert
 
 from companion import experiments, explorer, figures, models, pages, profiles, sweep, table, tasks, theme, views
 from companion.errors import CompanionError
-from companion.interventions import paper_permutation
+from companion.executors import set_threads
+from companion.layers import format_layers, paper_permutation
 from companion.store import Result, Store
-from companion.trial import Trial, format_layers
+from companion.trial import Trial
 
 PROFILE = "pocket-quick"  # whose model and hyperparameters the surgery lab uses
 PUBLISHED = "pocket"  # whose curve it draws
@@ -107,7 +108,7 @@ class LayerSurgery:
         self.presets = {name: self._preset(name, chosen) for name, chosen in presets.items()}
         stack = [ipywidgets.HBox(list(self.presets.values())), *reversed(self.layers)]
         self.orders = {
-            "shuffle": self._button("shuffle", lambda: self._shuffled()),
+            "shuffle": self._button("shuffle", self._shuffled),
             "reverse": self._button("reverse", lambda: tuple(reversed(self._numbers()))),
             "as pretrained": self._button("as pretrained", lambda: tuple(range(1, self.depth + 1))),
         }
@@ -193,7 +194,7 @@ class LayerSurgery:
         self.progress.layout.visibility = "visible"
         self._say(f"Training: {self._told(trial)} …")
         try:
-            sweep.set_threads()  # as every other trial, or its score would round differently
+            set_threads()  # as every other trial, or its score would round differently
             result = sweep.run_trial(trial, self.store, on_step=self._advance)
         except CompanionError as error:
             self._say(str(error))

@@ -12,7 +12,7 @@ import altair as alt
 import pandas as pd
 
 from companion import theme
-from companion.comparisons import effects, plain
+from companion.comparisons import effects, plain, usual_epochs
 from companion.errors import TableUnavailable
 from companion.figures import ASIDE, mean_tooltip
 from companion.views import FEWEST_PLACES
@@ -31,8 +31,7 @@ def worth(trials: pd.DataFrame) -> pd.DataFrame:
     Raises :class:`TableUnavailable` where no trial can be paired.
     """
     rows = plain(trials[trials["kind"] != "probe"])
-    usual = rows.groupby(["model", "task", "train_size"])["epochs"].transform("min")  # longer trainings are a control
-    found = effects(rows[rows["epochs"] == usual], "intact")
+    found = effects(usual_epochs(rows))
     found = found[found["kind"].isin(["suffix", "all"]) & (found["protocol"] == "described")]
     if found.empty:
         raise TableUnavailable("no trial can be paired with an intact one", "run both with `companion run`")

@@ -30,11 +30,11 @@ from companion import models, profiles, replay, table, tasks
 from companion.cli import main
 from companion.errors import CompanionError
 from companion.finetune import Outcome
-from companion.interventions import paper_permutation
+from companion.layers import paper_permutation, parse_layers
 from companion.profiles import Profile
 from companion.protocols import protocol
 from companion.store import SetAside, Store, _checksum
-from companion.trial import Trial, parse_layers
+from companion.trial import Trial
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

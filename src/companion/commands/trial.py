@@ -42,6 +42,7 @@ def add_trial(commands) -> None:
 
 # Options that say something of what another one does to the layers, which they need.
 ONLY_WITH = {"keep_layernorm": "reinit", "random_rate": "reinit", "pooling": "probe", "control": "probe"}
+STEPPING = ("learning_rate", "batch_size", "epochs")
 DESCRIBING = ("model", "task", "train_size", "reinit", "permute", "probe", "protocol", "seed", "learning_rate",
               "batch_size", "epochs", "precision", *ONLY_WITH)  # fmt: skip
 # Which profile's hyperparameters a single trial of a model takes when none are given.
@@ -70,8 +71,9 @@ def _settings(arguments: argparse.Namespace):
 
 def trial(arguments: argparse.Namespace) -> int | None:
     """Build the trial, run it unless it is stored, print it; or find it by id."""
+    from companion.executors import set_threads
     from companion.store import open_store
-    from companion.sweep import run_trial, set_threads
+    from companion.sweep import run_trial
 
     store = open_store(arguments.store)
     given = [name for name in DESCRIBING if getattr(arguments, name) is not None]
@@ -88,6 +90,11 @@ def trial(arguments: argparse.Namespace) -> int | None:
     if {"precision", "probe"} <= {*given}:
         raise InvalidValue("--precision changes nothing with --probe", "leave it out: probes are computed in fp32")
     wanted = _described(arguments)
+    if "protocol" in given and not {"reinit", "probe"} & {*given}:
+        raise InvalidValue("--protocol changes nothing without --reinit or --probe", "add one or leave --protocol out")
+    if wanted.logistic and (stepping := [name for name in given if name in STEPPING]):
+        remedy = "leave it out, or add --protocol released"
+        raise InvalidValue(f"{option(stepping[0])} changes nothing for a logistic probe, which takes no steps", remedy)
     result = store.get(wanted)
     if result is None:  # a store that is only to be read need not be writable
         store.check_writable()
@@ -100,8 +107,7 @@ def trial(arguments: argparse.Namespace) -> int | None:
 def _described(arguments: argparse.Namespace):
     """The trial that the options describe."""
     from companion.experiments import base_trials
-    from companion.interventions import paper_permutation
-    from companion.trial import parse_layers
+    from companion.layers import paper_permutation, parse_layers
 
     for name in ("model", "task", "train_size"):
         if getattr(arguments, name) is None:
