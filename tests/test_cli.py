@@ -21,6 +21,7 @@ from conftest import TRAIN, result_of, some_trial
 from companion import (
     commands,
     coverage,
+    executors,
     experiments,
     finetune,
     generated,
@@ -693,15 +694,10 @@ def test_cores_are_those_that_may_be_used(tiny_bert, monkeypatch, capsys):
             asked.append(workers)
             super().__init__(1)
 
-    monkeypatch.setattr(tuning, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(tuning, "base_trials", lambda *_: [some_trial()] * 4)
-    monkeypatch.setattr(tuning, "_row", lambda *_, **__: {})
-    settings = experiments.Settings(tiny_bert, ["cola"], [16], [0], 1e-3, 8, 1, 64)
-    tuning.scores(settings, [1e-3], progress=False)
-    tuning.scores(settings, [1e-3], workers=99, progress=False)  # no more than there are trials
+    assert executors.slots(None) == [None] * 3
     monkeypatch.setattr(notebooks, "ThreadPoolExecutor", Pool)
     notebooks.execute_all({}, Path("nowhere"))
-    assert asked == [3, 4, 3]
+    assert asked == [3]
 
 
 def test_a_folder_of_the_home_is_found_where_no_shell_expands_it(monkeypatch, tmp_path):

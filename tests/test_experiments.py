@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import DEV, TRAIN
+from conftest import DEV, TRAIN, result_of
 
-from companion import experiments, table, tasks, tuning
+from companion import executors, experiments, finetune, sweep, table, tasks, tuning
 from companion.errors import InvalidValue, TrialFailed, UnknownName
 
 
@@ -324,9 +322,13 @@ def test_wrong_parameters_are_named(name, wrong, sentence, parameters):
 
 def test_a_rate_is_chosen_on_seeds_and_data_of_its_own(tiny_bert, monkeypatch):
     asked, settings = [], experiments.Settings(tiny_bert, ["pocket-cola"], [16], [0, 1, 2], 1e-3, 8, 1, 64)
-    scored = SimpleNamespace(metric="matthews", score=0.5, diverged=False, seconds=1.0)
-    monkeypatch.setattr(tuning, "_pool", lambda _: ThreadPoolExecutor(1))
-    monkeypatch.setattr(tuning, "finetune", lambda trial, **named: asked.append((trial, named["pool"])) or scored)
+
+    def work(group, data_dir, pool):
+        asked.extend((trial, pool) for trial in group)
+        yield from map(result_of, group)
+
+    monkeypatch.setattr(tuning, "processes", executors.local)
+    monkeypatch.setattr(sweep, "work", work)
     found = tuning.scores(settings, [1e-4, 1e-3], workers=1, progress=False)
     assert found[["learning_rate", "seed"]].to_numpy().tolist() == [[r, s] for r in (1e-4, 1e-3) for s in (1000, 1001)]
     assert {(trial.kind, trial.data, pool) for trial, pool in asked} == {
@@ -341,9 +343,9 @@ def test_a_tuning_in_which_a_trial_fails_names_its_task_and_rate(tiny_bert, monk
     def fills_the_memory(*_, **__):
         raise MemoryError("no room\nfor it")
 
-    monkeypatch.setattr(tuning, "_pool", lambda _: ThreadPoolExecutor(1))
-    monkeypatch.setattr(tuning, "finetune", fills_the_memory)
+    monkeypatch.setattr(tuning, "processes", executors.local)
+    monkeypatch.setattr(finetune, "finetune", fills_the_memory)
     settings = experiments.Settings(tiny_bert, ["pocket-cola"], [16], [0], 1e-3, 8, 1, 64)
-    wanted = "tuning on 'pocket-cola' with the learning rate 0.0005 failed with MemoryError: no room for it; free some"
+    wanted = "tuning on 'pocket-cola' with the learning rate 0.0005 failed: MemoryError: no room for it; free some"
     with pytest.raises(TrialFailed, match=wanted):
         tuning.scores(settings, [5e-4], workers=1, progress=False)

@@ -76,14 +76,17 @@ def groups(trials: Sequence[Trial]) -> list[Group]:
     return list(together.values())
 
 
-def work(group: Group, data_dir: Path | None, on_step: OnStep | None = None) -> Iterator[Result]:
-    """Run a group's trials, in order; a worker process imports this by name."""
+def work(
+    group: Group, data_dir: Path | None, on_step: OnStep | None = None, pool: str = "published"
+) -> Iterator[Result]:
+    """Run a group's trials, in order; a worker process imports this by name. Fine-tunings can take another ``pool`` of
+    data (:func:`companion.tasks.load`)."""
     from companion.provenance import collect
 
     if group[0].probe_layer is None:
         from companion.finetune import finetune
 
-        outcomes = (finetune(trial, data_dir=data_dir, on_step=on_step) for trial in group)
+        outcomes = (finetune(trial, data_dir=data_dir, pool=pool, on_step=on_step) for trial in group)
     else:
         from companion.probe import probe  # scikit-learn takes half a second to import
 

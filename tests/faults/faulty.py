@@ -56,7 +56,7 @@ def raising(group, data_dir) -> Iterator[Result]:
     yield
 
 
-def killed(group, data_dir) -> Iterator[Result]:
+def killed(group, data_dir, **_) -> Iterator[Result]:
     """Whatever the trial, its process is killed."""
     os.kill(os.getpid(), signal.SIGKILL)
     yield from ()
@@ -94,8 +94,3 @@ def sweep_logged(trials, folder, data_dir) -> None:
 
     sweep.work = logged
     sweep.run(trials, Store(folder), data_dir=data_dir, executor="local", progress=False)
-
-
-def row_killed(trial, folder) -> None:
-    """In place of a tuning's row: the process is killed."""
-    os.kill(os.getpid(), signal.SIGKILL)

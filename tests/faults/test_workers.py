@@ -15,7 +15,7 @@ import pytest
 from conftest import some_trial
 
 from companion import executors, sweep, tuning
-from companion.errors import InvalidValue, WorkersLost
+from companion.errors import InvalidValue, TrialFailed, WorkersLost
 from companion.experiments import Settings
 from companion.store import Claims, Store
 
@@ -90,24 +90,26 @@ def test_a_worker_that_cannot_be_started_stops_the_sweep_and_loses_nothing(store
 
 
 def test_a_tuning_whose_worker_dies_ends_in_a_sentence(tiny_bert, tiny_glue, monkeypatch):
-    monkeypatch.setattr(tuning, "_row", faulty.row_killed)
+    monkeypatch.setattr(sweep, "work", faulty.killed)
     settings = Settings(tiny_bert, ["cola"], [16], [0], 1e-3, 8, 1, 64, str(tiny_glue))
     monkeypatch.setattr(tuning, "base_trials", lambda *_: [some_trial()])
-    with pytest.raises(WorkersLost, match="a worker process of the tuning died; free some memory or use fewer"):
+    wanted = "tuning on 'cola' with the learning rate 0.001 failed: its process was killed by SIGKILL, as .*; free some"
+    with pytest.raises(TrialFailed, match=wanted):
         tuning.scores(settings, [1e-3], workers=1, progress=False)
 
 
 TUNING = """
 import sys, time
-from companion import tuning
+from companion import sweep, tuning
 from companion.cli import main
 
-def hangs(trial, folder):
+def hangs(group, data_dir, pool):
     print("begun", flush=True)
     time.sleep(600)
+    yield
 
 if __name__ == "__main__":
-    tuning._row, tuning.base_trials = hangs, lambda *_: ["a trial"] * 9
+    sweep.work, tuning.base_trials = hangs, lambda *_: ["a trial"] * 9
     sys.exit(main(["tune", "--rates", "1e-3", "--workers", "1"]))
 """
 
