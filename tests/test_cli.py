@@ -140,7 +140,7 @@ def test_a_rerun_needs_to_be_told_of_which_trial(options, store, capsys):
         (["--pooling=mean", "--reinit=1"], "--pooling changes nothing without --probe"),
         (["--control"], "--control changes nothing without --probe"),
         (["--precision=bf16", "--probe=1"], "--precision changes nothing with --probe; leave it out"),
-        (["--protocol=released"], "--protocol changes nothing without --reinit or --probe; add one or leave"),
+        (["--protocol=released"], "--protocol released changes nothing in this trial; leave it out"),
         (["--probe=1"], "--learning-rate changes nothing for a logistic probe, which takes no steps; leave it out"),
         (["--precision=fp16"], "precision 'fp16' is not possible; give fp32 or bf16."),
         (["--id=abcd"], "--id and --model both say which trial it is; give one of them."),
@@ -680,7 +680,7 @@ def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, capsys):
     assert any(line.startswith("-     GLUE data: no local folder given; set --data-dir") for line in lines)
 
 
-def test_cores_are_those_that_may_be_used(tiny_bert, monkeypatch, capsys):
+def test_cores_are_those_that_may_be_used(monkeypatch, capsys):
     """As in a container or a batch job, which may use fewer than the machine has."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 6, 7}, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import DEV, TRAIN, result_of
 
-from companion import executors, experiments, finetune, sweep, table, tasks, tuning
+from companion import executors, experiments, finetune, table, tasks, tuning
 from companion.errors import InvalidValue, TrialFailed, UnknownName
 
 
@@ -323,13 +323,17 @@ def test_wrong_parameters_are_named(name, wrong, sentence, parameters):
 def test_a_rate_is_chosen_on_seeds_and_data_of_its_own(tiny_bert, monkeypatch):
     asked, settings = [], experiments.Settings(tiny_bert, ["pocket-cola"], [16], [0, 1, 2], 1e-3, 8, 1, 64)
 
-    def work(group, data_dir, pool):
-        asked.extend((trial, pool) for trial in group)
-        yield from map(result_of, group)
+    def run(trial, *, pool, **_):
+        asked.append((trial, pool))
+        return finetune.Outcome(**result_of(trial).outcome)
 
-    monkeypatch.setattr(tuning, "processes", executors.local)
-    monkeypatch.setattr(sweep, "work", work)
-    found = tuning.scores(settings, [1e-4, 1e-3], workers=1, progress=False)
+    def here(queue, work, workers, limit):
+        assert workers == 3
+        return executors.local(queue, work, workers, limit)
+
+    monkeypatch.setattr(tuning, "processes", here)
+    monkeypatch.setattr(finetune, "finetune", run)
+    found = tuning.scores(settings, [1e-4, 1e-3], workers=3, progress=False)
     assert found[["learning_rate", "seed"]].to_numpy().tolist() == [[r, s] for r in (1e-4, 1e-3) for s in (1000, 1001)]
     assert {(trial.kind, trial.data, pool) for trial, pool in asked} == {
         ("intact", tasks.load("pocket-cola", None, tasks.TUNING).fingerprint, tasks.TUNING)

@@ -176,6 +176,23 @@ def test_a_chart_opens_at_the_largest_train_size_of_this_run_or_of_all(table):
         assert (size["value"], size["bind"]["options"]) == (first, [100, 500])
 
 
+def test_a_chart_opens_at_a_train_size_that_its_first_task_has(table):
+    """As with the whole training set of each task."""
+    whole = table.assign(train_size=table["task"].map({"pocket-cola": 300, "pocket-qnli": 900}))
+    for this_run in (None, views.initialization(whole.query("task == 'pocket-qnli'"))):
+        params = figures.curves(views.initialization(whole), this_run).to_dict()["params"]
+        assert {p["name"]: p.get("value") for p in params}.items() >= {"task": "pocket-cola", "train_size": 300}.items()
+
+
+def test_places_far_apart_are_read_off_by_a_menu(table):
+    orders = {1: (1, 0, 2, 3), 5000: (3, 2, 1, 0)}
+    permuted = [{**trial("pocket-cola", "intact", 4, 0, 0.6), "kind": "permuted", "trial_id": str(number),
+                 "permutation": ",".join(map(str, order))} for number, order in orders.items()]  # fmt: skip
+    rows = pd.concat([table, pd.DataFrame(permuted)], ignore_index=True)
+    [at] = [p for p in figures.curves(views.permutation(rows, orders)).to_dict()["params"] if p["name"] == "at"]
+    assert at["bind"]["options"] == [1, 5000]
+
+
 def test_means_are_read_off_at_a_place(table):
     """Every mean is said at its place, as stats computes it; the slider covers the axis; a click on a line filters."""
     more = pd.concat([table, table.assign(train_size=500, trial_id="500/" + table["trial_id"])], ignore_index=True)

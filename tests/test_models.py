@@ -180,6 +180,9 @@ def test_a_model_changed_in_the_meantime_is_loaded_and_named_anew(tiny_bert, tmp
     after = models.load(str(folder))
     assert before.weights != after.weights == models.weights_of(str(folder))
     assert not torch.equal(before.layers[0].output.dense.bias, after.layers[0].output.dense.bias)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    assert (config["num_hidden_layers"], models.depth(str(folder))) == (4, 1)
 
 
 def test_loaded_encoder_is_the_saved_one(tiny_bert):

@@ -137,13 +137,16 @@ def test_costs_come_with_what_is_left_beside_random_layers():
     costs, left = part.split("<details>")[1:]
     assert left.startswith("<summary>What is left: the score minus that with every layer random, 4 differences<")
     assert costs.count("<td>+0.100</td>") == left.count("<td>+0.200</td>") == 4  # two sets, each a block and an inverse
+    norms = together(rows(INTACT), alls, rows(INTACT, reinitialized=ALL, keep_layernorm=True), changed[1])
+    # the suffix and the intact model; of models with every layer random nothing is left
+    assert "with every layer random, 2 differences<" in pages.costs(norms, views.layernorm).data
 
 
 def test_where_nothing_can_be_paired_a_sentence_says_so():
     alone = rows(INTACT, reinitialized=(2, 3))
     told = "*No trial here can be paired with an intact one of the same seed.*"
     assert pages.takeaway(alone).data == told
-    assert pages.intact_and_random(alone, name="x").data == told
+    assert pages.intact_and_random(alone, name="x").data.startswith("*Neither the intact model nor one")
     assert pages.costs(alone, lambda trials: views.progressive(trials, "suffix")).data == told
     assert pages.longer_training(alone.head(0)).data == "*No trial of this experiment is here.*"
 
@@ -169,12 +172,12 @@ def test_gains_of_probes_have_selectivity_and_say_where_there_is_no_gain():
     assert found["training examples"].tolist() == ["4,000", "4,000"]
     assert found.loc["first token", "selectivity there"] == "+0.350"
     assert found.loc["first token, random labels", "selectivity there"] == ""
-    assert found["nine tenths at layer"].tolist() == ["2", "no gain"]
+    assert found["90% of the gain at layer"].tolist() == ["2", "no gain"]
 
 
 def test_without_probes_of_the_embeddings_there_is_nothing_to_gain_from():
     found = shown(pages.probe_gains(together(*(rows([0.5 + 0.1 * k] * 3, probe_layer=k) for k in (2, 4)))))
-    assert found.loc[0, ["on the embeddings", "at layer", "nine tenths at layer"]].tolist() == ["", "4", ""]
+    assert found.loc[0, ["on the embeddings", "at layer", "90% of the gain at layer"]].tolist() == ["", "4", ""]
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ class _Worker:
             except OSError as error:
                 raise WorkersLost(
                     f"a worker process cannot be started ({error.strerror or error})",
-                    "end other programs or use fewer workers and run again; finished trials are stored",
+                    "end other programs or use fewer workers, and run again",
                 ) from error
         self.group, self._since, self.lost = group, time.monotonic(), False
         with contextlib.suppress(OSError):  # a process that has died meanwhile is noticed by news()

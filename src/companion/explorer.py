@@ -102,8 +102,9 @@ def chart(found: Mapping[tuple[str, str], views.View]) -> alt.TopLevelMixin:
     by_rank = alt.EncodingSortField(field="rank", op="min")
     # equal in every layer, so that color and shape have one legend
     legend = alt.Legend(title=None, columns=2, symbolOpacity=1, labelLimit=300)
-    color = alt.Color("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.PALETTE)))
-    shape = alt.Shape("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=list(theme.SHAPES)))
+    most = int(rows["rank"].max()) + 1
+    color = alt.Color("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=theme.colors(most)))
+    shape = alt.Shape("series:N", legend=legend, sort=by_rank, scale=alt.Scale(range=theme.shapes(most)))
     x = alt.X("x:O", title=None).axis(labelAngle=0, grid=False)
     y = alt.Y("mean:Q", title=None, scale=_score_scale(rows))
     base = _picked(rows).encode(x=x, xOffset=alt.XOffset("aside:Q", scale=alt.Scale(domain=[-0.5, 0.5])))

@@ -79,12 +79,14 @@ def _linear_scale(view: View) -> alt.Scale:
 def _controls(view: View, trials: pd.DataFrame, fresh: pd.DataFrame) -> list[alt.Parameter]:
     """The menus and sliders. Of train sizes the largest comes first, as few examples tell little: if there are trials
     of this run (``fresh``), the largest of those, so that their rings are seen."""
+    fresh = fresh[fresh["task"] == trials["task"].iloc[0]]  # the task that is drawn first
+    here = fresh if len(fresh) else trials[trials["task"] == trials["task"].iloc[0]]
     found = []
     for column in view.menus:
         options = list(trials[column].unique()) if column == "task" else sorted(trials[column].unique().tolist())
         labels = [f"{o:,}" if isinstance(o, int) else str(o) for o in options]
         bind = alt.binding_select(options=options, labels=labels, name=f"{MENUS[column]} ")
-        first = int((fresh if len(fresh) else trials)[column].max()) if column == "train_size" else options[0]
+        first = int(here[column].max()) if column == "train_size" else options[0]
         found.append(alt.param(name=column, value=first, bind=bind))
     if len(view.members) > 1:
         bind = alt.binding_select(options=[EVERY, *view.members], name=f"{view.series_title} ")
@@ -108,7 +110,7 @@ def _reading_place(view: View) -> alt.Parameter:
     """Where the means are read off: a slider over the ticks, or a menu where they are far apart."""
     places = sorted(int(x) for x in view.means["x"].unique())
     name = f"{view.x_title}, means at "
-    if view.logarithmic:
+    if view.logarithmic or len(view.ticks) <= max(view.ticks) - min(view.ticks):
         bind = alt.binding_select(options=places, labels=[f"{place:,}" for place in places], name=name)
     else:
         bind = alt.binding_range(min=min(view.ticks), max=max(view.ticks), step=1, name=name)

@@ -19,7 +19,7 @@ from companion.quantities import (
     WELL,
     controls_keep_it,
     depends_on_size,
-    no_block_carries_it,
+    no_block_takes_most,
     not_necessary,
     not_sufficient,
     order_matters,
@@ -145,13 +145,14 @@ CLAIMS = (
         "where it is.",
         quantity=f"cost of redrawing one block of at most {percent(SHORT)} of the layers, as a share of the worth of "
         f"all layers, {PAIRED}; and an analysis of variance over positions. A block that costs "
-        "more is hard to do without; whether it carries the benefit alone, only keeping it alone can tell.",
+        f"more than {percent(MOST)} is hard to do without; whether it carries the benefit alone, only keeping it alone "
+        "can tell.",
         rule=f"every task and every block of the widths run: the interval's upper end is below {percent(MOST)}, and "
         f"in every task positions differ with p < {ALPHA:.2g} divided by the number of tasks (and widths); how tasks "
         f"differ is shown, not judged. A task where {AT_STAKE} is left open.",
         over="every",
         needs=("localized",),
-        cases=no_block_carries_it,
+        cases=no_block_takes_most,
         notebook="localized",
         figure="2",
     ),

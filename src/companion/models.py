@@ -168,7 +168,6 @@ def weights_of(name: str) -> str:
     return (hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest())[:16]
 
 
-@functools.lru_cache(maxsize=32)
 def depth(name: str) -> int:
     """The number of layers, read from the configuration alone (0…depth-1 are the layers' indices)."""
     config = _config(name)

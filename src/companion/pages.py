@@ -170,7 +170,7 @@ def intact_and_random(trials: pd.DataFrame, *, name: str) -> HTML | Markdown:
     try:
         chart = figures.intact_vs_random(trials)
     except TableUnavailable:
-        return UNPAIRED
+        return Markdown("*Neither the intact model nor one with every layer random is here.*")
     caption = "The intact model and the one with every layer redrawn (described initialization), by train size."
     rows = figures.intact_means(trials).query("protocol == 'described'")
     return embed.show(chart, name=name, caption=f"{caption} {about(trials)} {INTERVAL}", rows=rows)
@@ -281,6 +281,7 @@ def costs(trials: pd.DataFrame, view_of: Callable[[pd.DataFrame], View]) -> HTML
     what is left of the benefit: changed minus every layer redrawn ("embeddings only")."""
     view = view_of(trials)
     found, kept = (_effects_in(view, comparisons.effects(trials, reference)) for reference in ("intact", "all"))
+    kept = kept[kept["kind"] != "all"]  # a control of the same: there is nothing left of layers that are all random
     if found.empty:
         return UNPAIRED
     found = found.assign(mean=-found["mean"], low=-found["high"], high=-found["low"])
@@ -343,7 +344,7 @@ def rows_table(rows: pd.DataFrame, label: str) -> str:
 
 
 def probe_gains(trials: pd.DataFrame) -> HTML:
-    """For each kind of probe: its score on the embeddings, its best mean, the first layer at nine tenths between.
+    """For each kind of probe: its score on the embeddings, its best mean, the first layer that probes well.
 
     Its selectivity at the best layer is the mean there minus that of the probe of random labels. Without probes of the
     embeddings there is nothing to gain from.
@@ -360,7 +361,7 @@ def probe_gains(trials: pd.DataFrame) -> HTML:
         best = [f"{means.max():.3f}", means.idxmax(), "" if math.isnan(above) else f"{above:+z.3f}"]
         rows.append([*key, "" if math.isnan(start) else f"{start:.3f}", *best, reached, int(curve["n"].min())])
     names = ["task", "metric", "training examples", "probe", "on the embeddings", "best mean", "at layer"]
-    shown = pd.DataFrame(rows, columns=[*names, "selectivity there", "nine tenths at layer", "seeds"])
+    shown = pd.DataFrame(rows, columns=[*names, "selectivity there", f"{WELL:.0%} of the gain at layer", "seeds"])
     return HTML(rows_table(shown, "Gains of probes"))
 
 

@@ -56,7 +56,7 @@ from companion.stats import (
 A_LOT = 2.0  # times DELTA: clearly more than the smallest difference worth a claim
 LITTLE = 0.1  # of what all layers are worth: a cost this small leaves nine tenths of the benefit
 WELL = 0.9  # of the best probe's gain over the embeddings: a layer that reaches it "probes well"
-MOST = 0.5  # of the benefit: a block that costs more than this when redrawn carries it
+MOST = 0.5  # of the benefit: a block that costs more than this when redrawn takes most of it
 BEST = 1.0  # the highest accuracy, and the highest Matthews correlation
 ALIKE = 0.1  # a smaller difference of two rank correlations says nothing about which curve is more alike
 RELIABLE = 0.9  # of the variance of a curve's points, if it is to have a shape: less would pull a correlation towards 0
@@ -309,7 +309,7 @@ def _resemblance(setting: str, scores: np.ndarray, target: np.ndarray) -> Case:
     return replace(case, note=told, lacks="" if min(small, large) > RELIABLE else f"only {told}")
 
 
-def no_block_carries_it(task: TaskTrials) -> list[Case]:
+def no_block_takes_most(task: TaskTrials) -> list[Case]:
     """C6: what redrawing one short block costs, as a share of what all layers are worth, for every block; and that
     blocks at different positions differ (analysis of variance, seeds as blocks, Bonferroni over tasks)."""
     localized = task.localized()

@@ -106,8 +106,8 @@ def _tuning_split(name: str, train: Dataset) -> tuple[Dataset, Dataset]:
     free = np.setdiff1d(np.arange(len(train)), np.concatenate([order[:500] for order in orders]))
     if len(free) <= HELD_OUT:
         raise DataUnavailable(
-            f"{name!r} has too few training examples to tune on: of its {len(train):,}, {len(free):,} are in no "
-            f"published trial of 500, and {HELD_OUT:,} are held out to score on",
+            f"{name!r} has too few training examples to tune on: of its {len(train):,}, {len(free):,} are drawn by "
+            f"no trial of 500 with a seed from 0 to 9, and {HELD_OUT:,} are held out to score on",
             "tune on a larger task",
         )
     rows = free[torch.randperm(len(free), generator=stream(0, "tuning")).numpy()]

@@ -56,7 +56,7 @@ def score_domain(metric: str, values: Iterable[float]) -> list[float]:
 
 def color_scale(domain: list) -> alt.Scale:
     """One color per member of ``domain``, in its order; after seven they come again."""
-    return alt.Scale(domain=domain, range=[PALETTE[i % len(PALETTE)] for i in range(len(domain))])
+    return alt.Scale(domain=domain, range=colors(len(domain)))
 
 
 def task_scale(domain: list) -> alt.Scale:
@@ -68,12 +68,22 @@ def task_scale(domain: list) -> alt.Scale:
 
 def shape_scale(domain: list) -> alt.Scale:
     """One point shape per member of ``domain``, in its order; a color that comes again has another shape."""
-    return alt.Scale(domain=domain, range=[SHAPES[i] for i in _shifted(len(domain))])
+    return alt.Scale(domain=domain, range=shapes(len(domain)))
 
 
 def dash_scale(domain: list) -> alt.Scale:
     """One dash pattern per member of ``domain``, in its order; a color that comes again has another one."""
     return alt.Scale(domain=domain, range=[list(DASHES[i]) for i in _shifted(len(domain))])
+
+
+def colors(count: int) -> list[str]:
+    """The colors of so many members."""
+    return [PALETTE[i % len(PALETTE)] for i in range(count)]
+
+
+def shapes(count: int) -> list[str]:
+    """The point shapes of so many members."""
+    return [SHAPES[i] for i in _shifted(count)]
 
 
 def _shifted(count: int) -> list[int]:

@@ -350,7 +350,6 @@ def test_model_configurations_of_any_content(folder, config):
     place.mkdir(exist_ok=True)
     (place / "evil.py").write_text("raise SystemExit('code of a model was run')")
     (place / "config.json").write_text(json.dumps(config))
-    models.depth.cache_clear()
     count = documented(models.depth, str(place))
     assert count is None or (type(count) is int and count > 0)
 

@@ -72,6 +72,7 @@ def _settings(arguments: argparse.Namespace):
 def trial(arguments: argparse.Namespace) -> int | None:
     """Build the trial, run it unless it is stored, print it; or find it by id."""
     from companion.executors import set_threads
+    from companion.protocols import DESCRIBED, protocol
     from companion.store import open_store
     from companion.sweep import run_trial
 
@@ -90,8 +91,8 @@ def trial(arguments: argparse.Namespace) -> int | None:
     if {"precision", "probe"} <= {*given}:
         raise InvalidValue("--precision changes nothing with --probe", "leave it out: probes are computed in fp32")
     wanted = _described(arguments)
-    if "protocol" in given and not {"reinit", "probe"} & {*given}:
-        raise InvalidValue("--protocol changes nothing without --reinit or --probe", "add one or leave --protocol out")
+    if "protocol" in given and protocol(arguments.protocol) != DESCRIBED and wanted.protocol == DESCRIBED.name:
+        raise InvalidValue(f"--protocol {arguments.protocol} changes nothing in this trial", "leave it out")
     if wanted.logistic and (stepping := [name for name in given if name in STEPPING]):
         remedy = "leave it out, or add --protocol released"
         raise InvalidValue(f"{option(stepping[0])} changes nothing for a logistic probe, which takes no steps", remedy)
