@@ -42,7 +42,7 @@ def test_scores_are_the_means_of_the_published_trials(trials, found):
     same = same.drop_duplicates("trial_id")
     assert row["mean"] == pytest.approx(same["score"].mean())
     assert row["n"] == same["seed"].nunique() == len(same)
-    assert row["done"] == "layers 9-12 random"
+    assert row["done"] == "layers 9 to 12 random"
 
 
 def test_no_trial_is_counted_twice(found):

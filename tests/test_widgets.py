@@ -44,7 +44,7 @@ def test_layers_say_what_they_are_and_presets_set_them(lab):
     assert said(lab) == "Train will run the trial: pocket-cola, 500 examples, seed 0, every layer pretrained."
     lab.presets["last four"].click()
     assert [layer.description for layer in lab.layers[7:9]] == ["layer 8: pretrained", "layer 9: random"]
-    assert said(lab) == "Train will run the trial: pocket-cola, 500 examples, seed 0, layers 9-12 random."
+    assert said(lab) == "Train will run the trial: pocket-cola, 500 examples, seed 0, layers 9 to 12 random."
     lab.presets["all"].click()
     assert lab.trial().kind == "all"
     lab.presets["none"].click()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from companion.layers import format_layers
+from companion.layers import changes_in_words
 from companion.theme import PRETRAINED
 from companion.trial import Trial
 
@@ -36,14 +36,7 @@ def in_words(trial: Trial) -> str:
     """What is done to the layers of a trial, in the numbers of the figures (from 1)."""
     if trial.probe_layer is not None:
         return f"a probe reads layer {trial.probe_layer}" if trial.probe_layer else "a probe reads the embeddings"
-    if trial.permutation:
-        return "order from the bottom " + " ".join(str(i + 1) for i in trial.permutation)
-    if not trial.reinitialized:
-        return "every layer pretrained"
-    if len(trial.reinitialized) == trial.layers:
-        return "every layer random"
-    which = format_layers(tuple(i + 1 for i in trial.reinitialized))
-    return f"layer{'s' if len(trial.reinitialized) > 1 else ''} {which.replace('-', ' to ')} random"
+    return changes_in_words(trial.reinitialized, trial.permutation, trial.layers)
 
 
 def stacks(columns: Mapping[str, Trial], *, name: str, x_title: str, caption: str) -> str:

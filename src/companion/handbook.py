@@ -19,6 +19,7 @@ from companion.coverage import markdown
 from companion.errors import CompanionError
 from companion.paths import ROOT
 from companion.theme import METRIC_TITLES
+from companion.trial import Trial
 
 TASK, SIZE = "pocket-cola", 100  # what the mistakes below are made with
 
@@ -247,43 +248,33 @@ def troubles() -> str:
     return "\n".join(parts)
 
 
-def _mistakes() -> Iterator[tuple[str, str, Callable[[], object]]]:
-    """Heading, what one typed, and a call that makes the same mistake."""
+Mistake = tuple[str, str, Callable[[], object]]  # heading, what one typed, and a call that makes the same mistake
+
+
+def _mistakes() -> Iterator[Mistake]:
+    yield from _mistakes_in_a_trial("companion trial --model pocket-bert --task pocket-cola --train-size 100")
+    yield from _mistakes_in_a_study(profiles.load("pocket").experiments["progressive"])
+
+
+def _mistakes_in_a_trial(typed: str) -> Iterator[Mistake]:
     from companion import models
-    from companion.experiments import Settings, base_trials, plan
-    from companion.store import Store
-    from companion.study import read_parameters
+    from companion.experiments import Settings, base_trials
 
-    pocket = profiles.load("pocket").experiments["progressive"]
-    base = {"learning_rate": 1e-4, "batch_size": 8, "epochs": 1, "max_length": 64, "seeds": [0]}
+    def trial(size: int = SIZE) -> Trial:
+        base = {"learning_rate": 1e-4, "batch_size": 8, "epochs": 1, "max_length": 64, "seeds": [0]}
+        return next(base_trials(Settings(model="pocket-bert", tasks=[TASK], train_sizes=[size], **base)))
 
-    def settings(**changes: Any) -> Settings:
-        return Settings(**{"model": "pocket-bert", "tasks": [TASK], "train_sizes": [SIZE], **base, **changes})
-
-    trial = "companion trial --model pocket-bert --task pocket-cola --train-size 100"
-    yield (
-        "A model that does not exist",
-        trial.replace("pocket-bert", "pocket-brt"),
-        lambda: models.find("pocket-brt"),
-    )
-    yield (
-        "A task that does not exist",
-        trial.replace("pocket-cola", "mnli"),
-        lambda: tasks.task("mnli"),
-    )
+    yield "A model that does not exist", typed.replace("-bert", "-brt"), lambda: models.find("pocket-brt")
+    yield "A task that does not exist", typed.replace("pocket-cola", "mnli"), lambda: tasks.task("mnli")
     yield (
         "Layers are counted from 0",
-        f"{trial} --reinit 9-12",
-        lambda: replace(next(base_trials(settings())), reinitialized=(9, 10, 11, 12)),
+        f"{typed} --reinit 9-12",
+        lambda: replace(trial(), reinitialized=(9, 10, 11, 12)),
     )
-    yield (
-        "More training examples than there are",
-        trial.replace("100", "9000"),
-        lambda: next(base_trials(settings(train_sizes=[9000]))),
-    )
+    yield "More training examples than there are", typed.replace("100", "9000"), lambda: trial(size=9000)
     yield (
         "A protocol's field misspelt",
-        f"{trial} --reinit 8-11 --protocol described+bias=kept",
+        f"{typed} --reinit 8-11 --protocol described+bias=kept",
         lambda: protocols.protocol("described+bias=kept"),
     )
     yield (
@@ -291,6 +282,13 @@ def _mistakes() -> Iterator[tuple[str, str, Callable[[], object]]]:
         "companion trial --model minilm-l6 --task cola --train-size 500 --data-dir glue",
         lambda: tasks.load("cola", Path("glue")),
     )
+    yield "A store that cannot be written", f"{typed} --store full/disk/store", _check_unwritable_store
+
+
+def _mistakes_in_a_study(grid: dict[str, Any]) -> Iterator[Mistake]:
+    from companion.experiments import plan
+    from companion.study import read_parameters
+
     yield (
         "A profile that does not exist",
         "companion run --profile pocket-fast",
@@ -304,12 +302,12 @@ def _mistakes() -> Iterator[tuple[str, str, Callable[[], object]]]:
     yield (
         "A parameter of the wrong type",
         "companion status -p seeds 3",
-        lambda: plan("progressive", {**pocket, "seeds": 3}),
+        lambda: plan("progressive", {**grid, "seeds": 3}),
     )
     yield (
         "In a notebook: a parameter nobody knows",
         'papermill -y "{train_size: [100]}" notebooks/progressive.ipynb out.ipynb',
-        lambda: read_parameters("progressive", {**pocket, "train_size": [100]}),
+        lambda: read_parameters("progressive", {**grid, "train_size": [100]}),
     )
     yield (
         "Nothing is published under that name",
@@ -317,12 +315,13 @@ def _mistakes() -> Iterator[tuple[str, str, Callable[[], object]]]:
         lambda: table.published("paper"),
     )
 
-    def unwritable() -> None:
-        with tempfile.NamedTemporaryFile() as file:
-            try:
-                Store(Path(file.name) / "store").check_writable()
-            except CompanionError as error:
-                problem, _, remedy = str(error).rstrip(".").partition("; ")
-                raise type(error)(problem.replace(file.name, "full/disk"), remedy) from None
 
-    yield "A store that cannot be written", f"{trial} --store full/disk/store", unwritable
+def _check_unwritable_store() -> None:
+    from companion.store import Store
+
+    with tempfile.NamedTemporaryFile() as file:  # no folder can be made below a file
+        try:
+            Store(Path(file.name) / "store").check_writable()
+        except CompanionError as error:
+            problem, _, remedy = str(error).rstrip(".").partition("; ")
+            raise type(error)(problem.replace(file.name, "full/disk"), remedy) from None

@@ -79,6 +79,18 @@ def format_layers(layers: tuple[int, ...]) -> str:
     return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
+def changes_in_words(redrawn: tuple[int, ...], permutation: tuple[int, ...], depth: int) -> str:
+    """What is done to ``depth`` layers, counted from 1 as in figures: ``(0, 2, 3), (), 4`` → layers 1,3 to 4 random."""
+    if permutation:
+        return "order from the bottom " + " ".join(str(i + 1) for i in permutation)
+    if not redrawn:
+        return "every layer pretrained"
+    if len(redrawn) == depth:
+        return "every layer random"
+    which = format_layers(tuple(i + 1 for i in redrawn)).replace("-", " to ")
+    return f"layer{'s' if len(redrawn) > 1 else ''} {which} random"
+
+
 def parse_layers(text: str) -> tuple[int, ...]:
     """The inverse of :func:`format_layers`; raises :class:`InvalidValue` for anything that names no layer."""
     layers: list[int] = []

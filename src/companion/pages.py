@@ -227,28 +227,23 @@ def differences(rows: pd.DataFrame, what: str) -> HTML | Markdown:
     """A table of paired differences; ``what`` names the difference in its heading."""
     if rows.empty:
         return Markdown("*No two trials here can be paired.*")
-    shown = rows.assign(
-        difference=[f"{mean:+z.3f}" for mean in rows["mean"]],
-        interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
-    )
-    if "random_rate" in shown:
-        shown["random_rate"] = shown["random_rate"].map("× {:g}".format)
-    names = {"train_size": "training examples", "preserved_layers": "layers preserved", "n": "seeds"}
-    names |= {"random_rate": "rate", "difference": what, "interval": "95 % interval"}
-    keep = [
-        "task",
-        "metric",
-        "train_size",
-        "protocol",
-        "random_rate",
-        "preserved_layers",
-        "difference",
-        "interval",
-        "n",
-    ]
-    shown = shown[[c for c in keep if c in shown]].rename(columns=names)
+    if "random_rate" in rows:
+        rows = rows.assign(random_rate=rows["random_rate"].map("× {:g}".format))
+    columns = ["task", "metric", "train_size", "protocol", "random_rate", "preserved_layers"]
+    shown = _with_intervals(rows, [c for c in columns if c in rows], what)
     head = f"<p>Of {_number(len(rows), 'difference')}, {_intervals(rows)}{_by_itself(rows)}.</p>"
     return HTML(head + rows_table(shown, "Differences"))
+
+
+def _with_intervals(rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series") -> pd.DataFrame:
+    """Columns, the difference ``what`` in ``mean``, its interval and n, as a reader sees them."""
+    shown = rows.assign(
+        mean=[f"{mean:+z.3f}" for mean in rows["mean"]],
+        interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
+    )
+    names = {"train_size": "training examples", "preserved_layers": "layers preserved", "random_rate": "rate"}
+    names |= {"series": series_title, "mean": what, "interval": "95 % interval", "n": "seeds"}
+    return shown[[*columns, "mean", "interval", "n"]].rename(columns=names)
 
 
 def _by_itself(rows: pd.DataFrame) -> str:
@@ -324,14 +319,8 @@ def _signed(row: pd.Series) -> str:
 def _effects_table(
     rows: pd.DataFrame, columns: list[str], what: str, series_title: str = "series", fold: str = ""
 ) -> str:
-    """Columns, the effect with its interval and n, as a table that is folded under ``fold``."""
-    shown = rows.assign(
-        effect=[f"{mean:+z.3f}" for mean in rows["mean"]],
-        interval=[_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)],
-    )
-    names = {"train_size": "training examples", "preserved_layers": "layers preserved", "series": series_title}
-    names |= {"n": "seeds", "effect": what}
-    shown = shown[[*columns, "effect", "interval", "n"]].rename(columns={**names, "interval": "95 % interval"})
+    """A table of differences that is folded under ``fold``."""
+    shown = _with_intervals(rows, columns, what, series_title)
     fold = fold or f"All {len(shown):,} differences"
     return f"<details><summary>{fold}</summary>{rows_table(shown, fold)}</details>"
 

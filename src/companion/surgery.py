@@ -16,7 +16,7 @@ from companion import stats, theme
 from companion.comparisons import distinct, plain, usual_epochs
 from companion.errors import TableUnavailable
 from companion.figures import MENUS, mean_tooltip, scale_by_task
-from companion.layers import block, format_layers, inverse, paper_permutation, prefix, suffix
+from companion.layers import block, changes_in_words, format_layers, inverse, paper_permutation, prefix, suffix
 
 PERMUTATIONS = 10
 SUFFIX = "the last n layers random"
@@ -52,29 +52,22 @@ def scores(trials: pd.DataFrame, width: int) -> pd.DataFrame:
     if rows.empty:
         raise TableUnavailable("the table has no fine-tuning trials", "run them with `companion run`")
     means = stats.summarize(rows.fillna({"reinitialized": "", "permutation": ""}), SETTING)
+    depth = int(rows["layers"].max())
     choices = pd.DataFrame(
         [
             {
                 "operation": operation,
                 "place": n,
-                "done": _told(redrawn, order),
+                "done": "every layer pretrained, in the order below" if order else changes_in_words(redrawn, (), depth),
                 "reinitialized": format_layers(redrawn) if redrawn else "",
                 "permutation": ",".join(map(str, order)),
             }
-            for operation, n, redrawn, order in operations(int(rows["layers"].max()), width)
+            for operation, n, redrawn, order in operations(depth, width)
         ]
     )
     found = choices.merge(means, on=["reinitialized", "permutation"])
     kept = ["operation", "place", "done", "task", "metric", "train_size", "preserved_layers", "n", "mean"]
     return found[[*kept, "low", "high"]].sort_values(["task", "train_size"], kind="stable", ignore_index=True)
-
-
-def _told(redrawn: tuple[int, ...], order: tuple[int, ...]) -> str:
-    if order:
-        return "every layer pretrained, in the order below"
-    if not redrawn:
-        return "every layer pretrained"
-    return f"layer{'s' if len(redrawn) > 1 else ''} {format_layers(tuple(i + 1 for i in redrawn))} random"
 
 
 def chart(found: pd.DataFrame, depth: int, width: int) -> alt.TopLevelMixin:

@@ -16,9 +16,10 @@ import pandas as pd
 import vl_convert
 
 from companion import experiments, explorer, figures, models, pages, profiles, sweep, table, tasks, theme, views
+from companion.diagrams import in_words
 from companion.errors import CompanionError
 from companion.executors import set_threads
-from companion.layers import format_layers, paper_permutation
+from companion.layers import paper_permutation
 from companion.store import Result, Store
 from companion.trial import Trial
 
@@ -32,7 +33,7 @@ LAB_RANGES = {"accuracy": (0.4, 1.0), "matthews": (-0.2, 1.0)}  # fixed, so that
 
 @dataclass(frozen=True)
 class Point:
-    """A trial of the lab, as its chart shows it: number, score, layers preserved, and what was done."""
+    """A trial of the lab, as its chart shows it: number, score, layers preserved."""
 
     number: int
     trial: Trial
@@ -42,16 +43,6 @@ class Point:
     def preserved(self) -> int:
         """Pretrained layers left in place (all of them in a permuted model)."""
         return self.trial.layers - len(self.trial.reinitialized)
-
-    @property
-    def done(self) -> str:
-        """What was done to the layers, in words; layers are counted from 1, as on axes."""
-        if self.trial.permutation:
-            return "layers in the order " + " ".join(str(i + 1) for i in self.trial.permutation)
-        if not self.trial.reinitialized:
-            return "every layer pretrained"
-        which = format_layers(tuple(i + 1 for i in self.trial.reinitialized))
-        return f"layer{'s' if len(self.trial.reinitialized) > 1 else ''} {which} random"
 
 
 class LayerSurgery:
@@ -180,7 +171,7 @@ class LayerSurgery:
             self._say(f"Train will {'show the stored' if stored else 'run the'} trial: {self._told(trial)}.")
 
     def _told(self, trial: Trial) -> str:
-        return f"{trial.task}, {trial.train_size:,} examples, seed {trial.seed}, {Point(0, trial, 0.0).done}"
+        return f"{trial.task}, {trial.train_size:,} examples, seed {trial.seed}, {in_words(trial)}"
 
     def _say(self, text: str) -> None:
         self.status.value = f'<div role="status" style="max-width: 34em">{html.escape(text)}</div>'
@@ -260,7 +251,7 @@ def surgery_chart(curve: pd.DataFrame, points: list[Point], depth: int, task: st
             spots.encode(x=x, y=y),
             mine.mark_text(dx=11, dy=-8, fontWeight="bold").encode(x=x, y=y, text="number:N"),
         ]
-    told = "; ".join(f"trial {p.number}, {p.done}: {p.score:.3f}" for p in points) or "no trial of yours yet"
+    told = "; ".join(f"trial {p.number}, {in_words(p.trial)}: {p.score:.3f}" for p in points) or "no trial of yours yet"
     text = f"{task}: published mean score by layers preserved, with 95 percent band; diamonds are yours: {told}."
     return theme.styled(alt.layer(*layers).properties(width=WIDTH, height=300, description=text))
 
