@@ -735,6 +735,13 @@ def test_doctor_reads_the_data_folder(tiny_glue, capsys):
     assert f"ok    GLUE data: cola {TRAIN} + " in capsys.readouterr().out
 
 
+def test_doctor_goes_on_after_a_data_folder_that_is_an_address(tmp_path, capsys):
+    assert main(["doctor", "--store", str(tmp_path / "store"), "--data-dir", "s3://glue"]) == 0
+    said = capsys.readouterr().out
+    assert "-     GLUE data: data folder 's3://glue' is an address and not a folder; give a folder" in said
+    assert "ok    store: 0 trials in " in said
+
+
 @pytest.mark.parametrize("command", [["tune", "--rates", "1e-3"], ["results", "verify", "--sample", "1"]])
 def test_a_number_of_workers_that_no_machine_has_room_for(command, profile, publications, capsys):
     number = "1" + "0" * 20

@@ -6,11 +6,11 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from companion import models, profiles, table, tasks
 from companion.errors import CompanionError
 from companion.executors import cores
+from companion.paths import data_folder
 from companion.store import open_store
 
 
@@ -24,8 +24,11 @@ class Check:
     needed: bool
 
 
-def checks(store: Path | str | None, data_dir: Path | None) -> Iterator[Check]:
-    """All checks, in the order a newcomer would ask; nothing is fetched and no trial is run."""
+def checks(store: str | None, data_dir: str | None) -> Iterator[Check]:
+    """All checks, in the order a newcomer would ask; nothing is fetched and no trial is run.
+
+    ``store`` and ``data_dir`` are as the options of those names give them, None where they are left out.
+    """
     import torch
 
     yield Check("python", True, f"{platform.python_version()}, torch {torch.__version__}", True)
@@ -56,8 +59,8 @@ def _minilm() -> str:
     return f"weights {models.weights_of('minilm-l6')} (from the package {source.package})"
 
 
-def _glue(data_dir: Path | None) -> str:
-    if data_dir is None:
+def _glue(given: str | None) -> str:
+    if (data_dir := data_folder(given)) is None:
         raise tasks.DataUnavailable(
             "no local folder given", "set --data-dir or COMPANION_DATA_DIR, else the hub is asked"
         )
@@ -65,7 +68,7 @@ def _glue(data_dir: Path | None) -> str:
     return ", ".join(f"{name} {len(data.train)} + {len(data.dev)}" for name, data in sizes) + f" in {data_dir}"
 
 
-def _store(place: Path | str | None) -> str:
+def _store(place: str | None) -> str:
     store = open_store(place)
     store.check_writable()
     free = shutil.disk_usage(store.folder).free / 1e9

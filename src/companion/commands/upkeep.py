@@ -7,7 +7,7 @@ import functools
 
 from companion.commands.options import command, folder, planned, profile_options, store_options
 from companion.errors import InvalidValue
-from companion.paths import BUILD, RESULTS, data_folder
+from companion.paths import BUILD, RESULTS
 
 
 def add_doctor(commands) -> None:
@@ -20,7 +20,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Print one line per thing a rerun needs; 1 if something the pocket profile needs is missing."""
     from companion.doctor import checks
 
-    found = list(checks(arguments.store, data_folder(arguments.data_dir)))
+    found = list(checks(arguments.store, arguments.data_dir))
     for check in found:
         print(f"{'ok  ' if check.good else 'MISS' if check.needed else '-   '}  {check.name}: {check.finding}")
     return int(any(check.needed and not check.good for check in found))
