@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import result_of, some_trial
 
-from companion import comparisons, table
+from companion import comparisons, table, worth
 from companion.errors import UnknownName
 
 SUFFIX, ALL = (2, 3), (0, 1, 2, 3)
@@ -35,6 +35,16 @@ def test_benefit_is_intact_minus_all_redrawn_of_the_same_seed():
     assert found.loc[0, ["task", "train_size", "n"]].tolist() == ["cola", 16, 3]
     assert found.loc[0, "mean"] == pytest.approx((0.4 + 0.3 + 0.4) / 3)
     assert found.loc[0, "low"] < found.loc[0, "mean"] < found.loc[0, "high"]
+
+
+def test_models_are_named_apart_where_their_trials_differ_in_precision():
+    random = [(ALL, "described", seed, 0.5) for seed in range(3)]
+    rounded = rows(*((*cell[:3], cell[3] - 0.2) for cell in INTACT), *random, precision="bf16")
+    exact, model = rows(*INTACT, *random), some_trial().model
+    assert comparisons.named_apart(exact)["model"].unique().tolist() == [model]
+    found = worth.worth(comparisons.named_apart(pd.concat([exact, rounded], ignore_index=True)))
+    together = found[found["kept"] == 0].set_index("model")["worth"].to_dict()
+    assert together == pytest.approx({f"{model} in fp32": 0.3, f"{model} in bf16": 0.1})
 
 
 def test_benefit_is_by_setting_and_only_where_both_were_run():

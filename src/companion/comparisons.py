@@ -29,6 +29,15 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates("trial_id", ignore_index=True)
 
 
+def named_apart(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, whose models have the precision in their name where trials of one model differ in it.
+
+    For what pools several profiles: a mean over both precisions would be of neither.
+    """
+    mixed = table.groupby("model")["precision"].transform("nunique") > 1
+    return table.assign(model=table["model"].mask(mixed, table["model"] + " in " + table["precision"]))
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """The rows without an appendix control: LayerNorm is redrawn with its layer, and all layers learn at one rate."""
     return table[~table["keep_layernorm"] & (table["random_rate"] == 1.0)]

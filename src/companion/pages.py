@@ -179,7 +179,7 @@ def intact_and_random(trials: pd.DataFrame, *, name: str) -> HTML | Markdown:
 def worth_by_size(trials: pd.DataFrame, profiles: list[str], *, name: str, caption: str) -> HTML | Markdown:
     """What layers are worth by train size, in these trials and in what is published of data scaling in ``profiles``."""
     others = [tables.published_or_empty(profile).query("experiment == 'data_scaling'") for profile in profiles]
-    everything = comparisons.distinct(pd.concat([trials, *others], ignore_index=True))
+    everything = comparisons.named_apart(comparisons.distinct(pd.concat([trials, *others], ignore_index=True)))
     try:
         found = worth.worth(everything)
     except TableUnavailable:
@@ -208,7 +208,7 @@ def beside_authors(
         alike = trials["task"].isin(early["task"]) & trials["experiment"].isin(experiments)
         with contextlib.suppress(TableUnavailable):  # a profile without such trials
             found.append(view_of(comparisons.distinct(trials[alike])).trials)
-    rows = pd.concat([tables.tidy([], experiment="", profile=""), *found])
+    rows = comparisons.named_apart(pd.concat([tables.tidy([], experiment="", profile=""), *found]))
     x_title = {"suffix": "layers that stay pretrained (%)", "probe": "layers below the probe (%)"}[kind]
     runs = {"suffix": "how many runs are behind a point is not known", "probe": "each point is a single run"}[kind]
     note = (
