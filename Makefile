@@ -58,5 +58,6 @@ pins: env ## upgrade every package and write its version to constraints.txt
 audit: env ## look the pinned packages up in the databases of known vulnerabilities (needs the network)
 	scripts/audit.sh $(VENV)/bin/python
 
-clean: ## remove what was built (.venv and the stored trials stay)
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what was built (.venv and the stored trials stay, also those of stores at an address)
+	find _build -mindepth 1 -maxdepth 1 ! -name stores -exec rm -rf {} + 2>/dev/null || true
+	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -40,7 +40,8 @@ fuzzed = settings(
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
     """No setting of the user's leaks in, nothing is stored in the checkout, one thread as in every sweep."""
-    monkeypatch.delenv("COMPANION_DATA_DIR", raising=False)
+    for name in [name for name in os.environ if name.startswith("COMPANION_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("COMPANION_STORE", str(tmp_path / "store"))
     torch.set_num_threads(1)
 

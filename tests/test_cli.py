@@ -749,6 +749,24 @@ def test_a_number_of_workers_that_no_machine_has_room_for(command, profile, publ
     one_sentence(code, capsys.readouterr(), f"{number} workers are not possible; give a whole number from 1 to 9999")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tune", "--rates", "1", "-p", "seeds", "[0]"], "-p seeds is not for tune, which has its own; leave it out"),
+        (["tune", "--rates", "1", "-p", "learning_rate", "1"], "-p learning_rate is not for tune"),
+        (["tune", "--rates", "1", "--store", "x"], "--store changes nothing for tune"),
+        (["results", "verify", "-p", "tasks", "[cola]"], "-p tasks is not for verify, which draws from all that is"),
+        (["results", "verify", "--store", "x"], "--store changes nothing for verify"),
+        (["run", "--gpu-share", "0.5"], "--gpu-share changes nothing with --executor processes; leave it out, or use"),
+        (["run", "--workers", "2", "--executor", "local"], "--workers changes nothing with --executor local; leave it"),
+        (["run", "--time-limit", "2", "-p", "executor", "local"], "--time-limit changes nothing with --executor local"),
+    ],
+)
+def test_options_that_would_change_nothing(arguments, said, profile, capsys):
+    code = main([*arguments, "--profile", str(profile)])
+    one_sentence(code, capsys.readouterr(), said)
+
+
 def test_a_profile_without_what_is_tuned(tmp_path, capsys):
     path = tmp_path / "pr.yaml"
     path.write_text("about: small\nprobing: {seeds: [0]}\n")
@@ -763,6 +781,9 @@ def test_tuning_that_cannot_be_kept_is_shown_all_the_same(profile, tmp_path, cap
     monkeypatch.setattr(commands.upkeep, "RESULTS", tmp_path / "results")
     assert main(tune) == 0
     assert len(pd.read_csv(tmp_path / "results" / "tuning-tiny.csv")) == 2
+    (tmp_path / "results" / "tuning-tiny.csv").unlink()
+    assert main([*tune, "-p", "epochs", "1"]) == 0  # this is no tuning of the profile
+    assert not list((tmp_path / "results").iterdir())
     capsys.readouterr()
     monkeypatch.setattr(commands.upkeep, "RESULTS", profile)  # a file and no folder
     code, said = main(tune), capsys.readouterr()

@@ -139,6 +139,18 @@ def test_loading_draws_no_random_number(folders, name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_weights_that_may_not_be_read(folders, monkeypatch):
+    monkeypatch.setattr(models, "_file_hash", lambda *_: (_ for _ in ()).throw(PermissionError(13, "not for you")))
+    with pytest.raises(ModelUnavailable, match=r"the weights of .* cannot be read \(not for you\); make them readable"):
+        models.weights_of(folders["bert"])
+
+
+def test_a_model_in_the_home_where_no_shell_expands_it(folders, monkeypatch):
+    folder = Path(folders["bert"])
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert models.weights_of(f"~/{folder.name}") == models.weights_of(str(folder))
+
+
 def test_layers_of_other_maps_than_linear_cannot_be_redrawn(tmp_path, plan_trial, tiny_glue):
     folder = save_model(tmp_path / "conv", transformers.ConvBertConfig(**LONG, embedding_size=16, head_ratio=1))
     with pytest.raises(UnknownArchitecture, match="layer 1 contains a .*Conv.* with weights of its own"):

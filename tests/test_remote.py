@@ -56,6 +56,18 @@ def test_what_could_not_be_sent_is_kept_and_sent_the_next_time(address, tmp_path
     assert scores(RemoteStore(address, tmp_path / "b")) == {0.0}
 
 
+def test_an_address_that_can_only_be_read_is_found_out_before_the_first_trial(address, tmp_path, monkeypatch):
+    RemoteStore(address, tmp_path / "a").put(FIRST)
+    store = RemoteStore(address, tmp_path / "b")
+    store.check_writable()
+    assert scores(RemoteStore(address, tmp_path / "c")) == {0.0}  # what was tried there is no result
+    with monkeypatch.context() as patch:
+        patch.setattr(store._there, "pipe_file", lambda *_: (_ for _ in ()).throw(PermissionError("read only")))
+        with pytest.raises(StoreUnavailable, match="PermissionError: read only"):
+            store.check_writable()
+    assert scores(store) == {0.0}
+
+
 def test_a_result_that_was_edited_there_is_set_aside_once(address, tmp_path):
     store = RemoteStore(address, tmp_path / "a")
     store.put(FIRST)

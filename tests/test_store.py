@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import stat
 import warnings
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def store(tmp_path) -> Store:
 
 def files(store: Store) -> list[Path]:
     return sorted(p.relative_to(store.folder) for p in store.folder.rglob("*") if p.is_file())
+
+
+def failing(number: int):
+    """What fails as the system does with this number."""
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 # --- writing and reading --------------------------------------------------------------------------------------------
@@ -177,6 +187,27 @@ def test_setting_aside_never_overwrites(store):
     assert sorted(p.read_text() for p in (store.folder / "set-aside").iterdir()) == ["one", "three", "two"]
 
 
+def test_what_may_not_be_read_stays_where_it_is(store, monkeypatch):
+    """As a colleague's results are in a folder that both may write, or any result while a network disk is away."""
+    store.put(result_of(some_trial()))
+    path = store.path(some_trial().id)
+    for number in (errno.EACCES, errno.ESTALE):
+        wanted = rf"the result .*{path.name} cannot be read \({os.strerror(number)}\); make it readable or name another"
+        with monkeypatch.context() as patch, pytest.raises(StoreUnavailable, match=wanted):
+            patch.setattr(Path, "read_text", failing(number))
+            store.get(some_trial())
+    assert store.get(some_trial()).trial == some_trial()
+
+
+def test_results_are_readable_to_those_whom_the_umask_lets(store):
+    before = os.umask(0o027)
+    try:
+        store.put(result_of(some_trial()))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.path(some_trial().id).stat().st_mode) == 0o640
+
+
 def test_iterating_sets_aside_too(store):
     store.put(result_of(some_trial()))
     truncate(store.path(some_trial().id))
@@ -202,10 +233,7 @@ def test_a_write_that_fails_leaves_nothing_behind_and_loses_nothing(store, monke
     store.put(result_of(kept))
     before = files(store)
 
-    def fail(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, step, fail)
+    monkeypatch.setattr(os, step, failing(number))
     with pytest.raises(StoreUnavailable, match=f"cannot be written .*{os.strerror(number)}.*{remedy}"):
         store.put(result_of(some_trial()))
     with pytest.raises(StoreUnavailable):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import os
 import re
 import shutil
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -245,6 +247,25 @@ def test_a_damaged_file(tmp_path):
         path = write_split(tmp_path, "cola", split, GOOD)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataUnavailable, match="validation-.* is not a readable Parquet file"):
+        tasks.load("cola", tmp_path)
+
+
+def test_data_that_change_on_disk_are_read_anew(tmp_path):
+    for split in ("train", "validation"):
+        write_split(tmp_path, "cola", split, GOOD)
+    before = tasks.load("cola", tmp_path)
+    assert tasks.load("cola", tmp_path) is before
+    write_split(tmp_path, "cola", "validation", [*GOOD, *GOOD])
+    assert len(tasks.load("cola", tmp_path).dev) == 2 * len(before.dev)
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    def refuse(self, **_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(DataUnavailable, match="the train split of 'cola' is not at .*; give the folder that holds"):
         tasks.load("cola", tmp_path)
 
 

@@ -123,8 +123,8 @@ def _from_hub(name: str, source: Source) -> Path:
 def find(name: str) -> Path:
     """The folder of a named model, a local folder, or a hub id; :class:`ModelUnavailable` if there is none."""
     if name not in NAMED:
-        if name and usable(name, "model").is_dir():
-            return Path(name)
+        if name and (folder := usable(name, "model")).is_dir():
+            return folder
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise ModelUnavailable(
                 f"unknown model {name!r}", f"name one of {', '.join(NAMED)}, an existing folder, or a hub id owner/name"
@@ -158,7 +158,12 @@ def weights_of(name: str) -> str:
         raise ModelUnavailable(
             f"model {name!r} has no model.safetensors ({found})", "convert it with save_pretrained(), or name another"
         )
-    hashes = [_file_hash(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    try:
+        hashes = [_file_hash(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    except OSError as error:
+        raise ModelUnavailable(
+            f"the weights of {name!r} cannot be read ({error.strerror})", "make them readable, or copy them again"
+        ) from error
     pinned = NAMED[name].sha256 if name in NAMED else None
     if pinned and hashes != [pinned]:
         raise ModelUnavailable(

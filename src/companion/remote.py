@@ -33,6 +33,13 @@ class RemoteStore(Store):
             self._there, self._root = fsspec.url_to_fs(address)
             self._exchange()
 
+    def check_writable(self) -> None:
+        """Stop now rather than after the first trial, also where the address can only be read."""
+        super().check_writable()
+        with self._reached():
+            self._there.makedirs(self._root, exist_ok=True)
+            self._there.pipe_file(f"{self._root}/.writable", b"")
+
     def put(self, result: Result) -> None:
         """Store a result here, and send it."""
         super().put(result)

@@ -3,8 +3,8 @@
 A file is written under a temporary name and renamed, so any number of processes may write and a reader never sees half
 a file; copying two stores together merges them. Each file carries a checksum of its content. A file that does not
 parse, does not match its checksum or does not belong under its name is moved to ``<store>/set-aside/`` with a warning:
-never trusted, never deleted. A folder of the store that is a link to somewhere else is refused: nothing is written
-outside the store.
+never trusted, never deleted. One that the system will not read stays where it is and stops the reader. A folder of the
+store that is a link to somewhere else is refused: nothing is written outside the store.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -130,15 +131,16 @@ class Store:
             self._check_inside(path.parent)
             self._check_no_folder(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-            with os.fdopen(descriptor, "w") as file:
+            unused = path.parent / f".{secrets.token_hex(8)}.tmp"
+            with open(unused, "x") as file:  # readable to those whom the umask lets: a group may share the store
+                temporary = unused
                 json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException as error:
             if temporary:
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise self._unavailable(error) from error
             raise
@@ -176,8 +178,14 @@ class Store:
             text = path.read_text()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name no file can have
+        except ValueError as error:  # not UTF-8, or a name no file can have
             return self._set_aside(path, f"it cannot be read ({type(error).__name__})")
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return self._set_aside(path, "it is a link to itself")
+            raise StoreUnavailable(  # the file may be as good as any: another user's, or out of reach for a moment
+                f"the result {path} cannot be read ({error.strerror})", "make it readable or name another store"
+            ) from error
         try:
             content = json.loads(text)
             checksum = content.pop("checksum")

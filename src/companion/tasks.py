@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ GLUE_REPOSITORY = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
 FINGERPRINT_ROWS = 10_000  # hashed at once: a whole column of texts as Python objects takes much memory
+SPLITS = ("train", "validation")
 PUBLISHED, TUNING = "published", "tuning"  # pools of examples; see load()
 HELD_OUT = 1000  # rows of the tuning pool that are scored on
 
@@ -74,7 +76,6 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
-@functools.lru_cache(maxsize=8)
 def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> TaskData:
     """Train and dev examples of a task; :class:`DataUnavailable` names what is missing.
 
@@ -82,18 +83,26 @@ def load(name: str, data_dir: Path | None = None, pool: str = PUBLISHED) -> Task
     (``<data_dir>/<task>/<split>-00000-of-00001.parquet``), else fetched from the hub. The pool ``tuning`` is for
     choosing hyperparameters: of a pocket task another draw, of a GLUE task no row of the dev split and none that a
     trial of 500 examples with a seed from 0 to 9 trains on. Trials of more examples or seeds share rows with it.
+    What was read is kept until its files change.
     """
+    local = data_dir is not None and not task(name).generated
+    stamps = tuple(_stamp(_parquet(task(name), data_dir, split)) for split in SPLITS) if local else ()
+    return _load(name, data_dir, pool, stamps)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(name: str, data_dir: Path | None, pool: str, stamps: tuple[tuple[int, int] | None, ...]) -> TaskData:
     datasets.disable_progress_bars()
     wanted = task(name)
     if wanted.generated:
         train, dev = (Dataset.from_list(rows) for rows in examples(name, pool))
     elif data_dir is not None:
-        train, dev = (_read_parquet(wanted, data_dir, split) for split in ("train", "validation"))
+        train, dev = (_read_parquet(wanted, data_dir, split) for split in SPLITS)
     else:
         train, dev = _from_hub(wanted)
     if pool == TUNING and not wanted.generated:
         train, dev = _tuning_split(name, train)
-    for split, dataset in (("train", train), ("validation", dev)):
+    for split, dataset in zip(SPLITS, (train, dev), strict=True):
         _check(wanted, split, dataset)
     return TaskData(wanted, train, dev, _fingerprint(wanted, train, dev))
 
@@ -114,12 +123,25 @@ def _tuning_split(name: str, train: Dataset) -> tuple[Dataset, Dataset]:
     return train.select(rows[HELD_OUT:]), train.select(rows[:HELD_OUT])
 
 
+def _parquet(wanted: Task, data_dir: Path, split: str) -> Path:
+    return data_dir / wanted.name / f"{split}-00000-of-00001.parquet"
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file, None where there is none for us."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def _read_parquet(wanted: Task, data_dir: Path, split: str) -> Dataset:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = data_dir / wanted.name / f"{split}-00000-of-00001.parquet"
-    if not path.is_file():
+    path = _parquet(wanted, data_dir, split)
+    if not os.path.isfile(path):  # a folder that may not be looked into has none for us
         raise DataUnavailable(
             f"the {split} split of {wanted.name!r} is not at {path}",
             "give the folder that holds <task>/<split>-00000-of-00001.parquet with --data-dir or COMPANION_DATA_DIR",

@@ -43,8 +43,7 @@ def scores(
     :class:`WorkersLost` if none can be started, and :class:`TrialFailed` for an error of a trial that is not the
     user's, its process's death included.
     """
-    if workers is not None:
-        sweep.workers_wanted(workers)
+    workers = sweep.workers_wanted(workers)
     settings = dataclasses.replace(settings, seeds=SEEDS)
     trials = [
         trial

@@ -310,7 +310,7 @@ def test_data_of_any_values(sentence, label, folder):
     rows = pd.DataFrame({"sentence": sentence, "label": label}).to_dict("records")
     for split in ("train", "validation"):
         write_split(folder / "data", "cola", split, rows)
-    tasks.load.cache_clear()
+    tasks._load.cache_clear()
     data = documented(tasks.load, "cola", folder / "data")
     if data is not None:
         assert data.train["sentence"][:] == sentence
@@ -323,7 +323,7 @@ def test_data_files_of_any_bytes(folder, tiny_glue, raw, cut):
     path = write_split(folder / "bytes", "cola", "validation", [{"sentence": "a", "label": 0}])
     whole = (tiny_glue / "cola" / "train-00000-of-00001.parquet").read_bytes()
     path.with_name("train-00000-of-00001.parquet").write_bytes(whole[:cut] + raw + whole[cut + len(raw) :])
-    tasks.load.cache_clear()
+    tasks._load.cache_clear()
     documented(tasks.load, "cola", folder / "bytes")
 
 

@@ -40,15 +40,10 @@ def results(arguments: argparse.Namespace) -> int | None:
     from companion.experiments import plan
     from companion.store import open_store
 
-    if arguments.action == "publish" and arguments.parameters:
-        problem = f"-p {arguments.parameters[0][0]} is not for publish, which keeps a profile's own trials alone"
-        raise InvalidValue(problem, "write it into a profile of your own")
-    for name, action in ONLY_FOR.items():
-        if getattr(arguments, name) is not None and arguments.action != action:
-            raise InvalidValue(f"--{name} changes nothing for {arguments.action}", f"leave it out: it is for {action}")
+    _check_options(arguments)
     profile, wanted = planned(arguments, [])
     if arguments.action == "verify":
-        return _verify(arguments, wanted)
+        return _verify(arguments, profile, wanted)
     store = open_store(arguments.store)
     plans = {name: plan(name, parameters) for name, parameters in wanted.items()}
     tables = []
@@ -67,6 +62,23 @@ def results(arguments: argparse.Namespace) -> int | None:
         columns = ["trial_id", "task", "train_size", "kind", "preserved_layers", "protocol", "seed", "metric", "score"]
         print(whole[columns].to_string(index=False))
     return None
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Stop at an option that would change nothing, or more than it says."""
+    for name, action in ONLY_FOR.items():
+        if getattr(arguments, name) is not None and arguments.action != action:
+            raise InvalidValue(f"--{name} changes nothing for {arguments.action}", f"leave it out: it is for {action}")
+    given = [name for name, _ in arguments.parameters]
+    if arguments.action == "publish" and given:
+        problem = f"-p {given[0]} is not for publish, which keeps a profile's own trials alone"
+        raise InvalidValue(problem, "write it into a profile of your own")
+    if arguments.action != "verify":
+        return
+    if others := [name for name in given if name != "published"]:
+        raise InvalidValue(f"-p {others[0]} is not for verify, which draws from all that is published", "leave it out")
+    if arguments.store:
+        raise InvalidValue("--store changes nothing for verify, which stores no trial", "leave it out")
 
 
 def _check_alike(profile: str, trials: list) -> None:
@@ -94,12 +106,12 @@ def _publish(whole, profile: str, planned_ids: dict[str, list[str]]) -> None:
         coverage.record(coverage.count(profile, planned_ids, whole), RESULTS)
 
 
-def _verify(arguments: argparse.Namespace, wanted: dict[str, dict]) -> int:
+def _verify(arguments: argparse.Namespace, profile: str, wanted: dict[str, dict]) -> int:
     """Rerun a random sample of what is published beneath the profile, print each comparison and a summary; 1 if a
     trial failed, or scored otherwise on the same kind of machine."""
     from companion import replay
 
-    names = sorted({str(parameters.get("published", "")) for parameters in wanted.values()})
+    names = sorted({str(parameters.get("published", profile)) for parameters in wanted.values()})
     seed = secrets.randbelow(10**6) if arguments.draw is None else arguments.draw
     sample = replay.sample(names, 10 if arguments.sample is None else arguments.sample, seed)
     folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)

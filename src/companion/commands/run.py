@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from companion.commands.options import command, planned, profile_options
+from companion.commands.options import command, option, planned, profile_options
 from companion.errors import InvalidValue
 from companion.paths import BUILD
 
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     if "rerun" in dict(arguments.parameters):
         raise InvalidValue("-p rerun is not for run, which always runs", "draw what is stored with `companion book`")
     profile, wanted = planned(arguments, arguments.experiments)
+    _check_executors(arguments, wanted)
     open_store(arguments.store)  # an address out of reach is found now, not in the first notebook
     if arguments.retry_failed:
         _forget_failures(wanted)
@@ -43,11 +44,25 @@ def run(arguments: argparse.Namespace) -> None:
     limits = {name: value for name, value in limits.items() if value is not None}
     with terminable():  # a batch system's SIGTERM ends like Ctrl-C
         for name, parameters in wanted.items():
-            if arguments.executor:
-                parameters["executor"] = arguments.executor
             out = BUILD / "runs" / profile / f"{name}.ipynb"
             print(f"{name} ({profile}): {notebooks.execute(name, {**parameters, 'rerun': True}, out, **limits)}")
     print(f"build the book from what is stored with: {_book_of(arguments)}")
+
+
+def _check_executors(arguments: argparse.Namespace, wanted: dict[str, dict]) -> None:
+    """Give the notebooks the executor asked for; stop at an option that none of their executors has a use for."""
+    if arguments.executor:
+        for parameters in wanted.values():
+            parameters["executor"] = arguments.executor
+    executors = {parameters.get("executor", "processes") for parameters in wanted.values()}
+    for name, users in {
+        "gpu_share": {"ray"},
+        "workers": {"ray", "processes"},
+        "time_limit": {"ray", "processes"},
+    }.items():
+        if getattr(arguments, name) is not None and not users & executors:
+            given = f"{option(name)} changes nothing with --executor {min(executors)}"
+            raise InvalidValue(given, f"leave it out, or use --executor {max(users)}")
 
 
 def _forget_failures(wanted: dict[str, dict]) -> None:
@@ -67,8 +82,8 @@ def _book_of(arguments: argparse.Namespace) -> str:
     profile = None if arguments.profile == "pocket-quick" else arguments.profile
     options = {"--profile": profile, "--store": arguments.store, "--data-dir": arguments.data_dir}
     words = ["companion", "book", *arguments.experiments]
-    for option in [option for option in options.items() if option[1]] + [("-p", *p) for p in arguments.parameters]:
-        words += option
+    for given in [pair for pair in options.items() if pair[1]] + [("-p", *p) for p in arguments.parameters]:
+        words += given
     return shlex.join(words)
 
 

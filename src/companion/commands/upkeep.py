@@ -30,18 +30,23 @@ def add_tune(commands) -> None:
     """The command ``tune`` and its options."""
     parser = command(commands, "tune", tune, "choose a profile's learning rate on seeds and data kept for that")
     parser.add_argument("--rates", nargs="+", type=float, required=True, metavar="X", help="candidate learning rates")
-    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    parser.add_argument("--workers", type=int, help="processes (default: COMPANION_WORKERS, else one per core or GPU)")
     profile_options(parser)
 
 
 def tune(arguments: argparse.Namespace) -> None:
-    """Score every candidate, print the means and write ``results/tuning-<profile>.csv``."""
+    """Score every candidate and print the means; of a profile as it is, write ``results/tuning-<profile>.csv`` too."""
     from companion import profiles
     from companion.experiments import settings
     from companion.sweep import terminable
     from companion.table import replace
     from companion.tuning import scores
 
+    for name in ("seeds", "learning_rate"):
+        if name in dict(arguments.parameters):
+            raise InvalidValue(f"-p {name} is not for tune, which has its own", "leave it out")
+    if arguments.store:
+        raise InvalidValue("--store changes nothing for tune, which stores no trial", "leave it out")
     if "progressive" not in (given := profiles.load(arguments.profile)).experiments:
         raise InvalidValue(f"profile {given.name!r} has no section 'progressive', which is what is tuned", "add it")
     profile, wanted = planned(arguments, ["progressive"])
@@ -49,6 +54,9 @@ def tune(arguments: argparse.Namespace) -> None:
         table = scores(settings(wanted["progressive"]), arguments.rates, workers=arguments.workers)
     means = table.pivot_table("score", "learning_rate", ["task", "train_size"], margins=True, margins_name="mean")
     print(means.round(3).to_string())  # before anything can go wrong with the file
+    if arguments.parameters:
+        print(f"Not written to results/, where what the profile {profile!r} itself is tuned by is kept.")
+        return
     path = RESULTS / f"tuning-{profile}.csv"
     replace({path: functools.partial(table.to_csv, index=False)}, "the table of scores")
     print(f"{len(table)} rows: {path}")
