@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pandas as pd
@@ -71,6 +72,15 @@ def test_curves_are_told_apart_and_share_an_axis():
     assert "authors' early plots" in spec["description"]
 
 
+def test_our_trials_of_any_size_have_a_color_and_a_place_in_the_legend():
+    more = [ours().assign(train_size=size) for size in (8551, 1000)]
+    spec = figures.beside_authors(authors.early_plots("suffix"), pd.concat(more), "layers kept (%)").to_dict()
+    for channel in ("color", "shape"):
+        scale = spec["layer"][-1]["encoding"][channel]["scale"]
+        assert scale["domain"] == ["500", "5,000", "50,000", "1 %", "10 %", "full", "1,000", "8,551"]
+        assert len(scale["range"]) == 8
+
+
 def test_without_trials_of_ours_only_the_pictures_are_drawn(monkeypatch):
     monkeypatch.setenv("COMPANION_BOOK", "1")
     monkeypatch.setattr(pages.tables, "published_profiles", list)
@@ -83,9 +93,10 @@ def test_the_rows_beside_the_picture_hold_both_curves(monkeypatch):
     trials = ours()
     trials = trials.assign(experiment="progressive", trial_id=trials.index)
     monkeypatch.setenv("COMPANION_BOOK", "1")
-    monkeypatch.setattr(pages.tables, "published_profiles", lambda: ["small"])
+    monkeypatch.setattr(pages.tables, "published_profiles", lambda: ["small", "more"])  # the same trials in both
     monkeypatch.setattr(pages.tables, "published", lambda profile: trials)
     drawn = pages.beside_authors("suffix", ["progressive"], lambda t: SimpleNamespace(trials=t), name="x", caption="")
     twin = drawn.data.partition("<summary>")[2]
+    assert re.findall(r"<td>small, released</td>.*?</tr>", twin, re.DOTALL)[0].count("<td>3.000</td>") == 1
     assert twin.count("<td>small, released</td>") == 3
     assert twin.count("<td>bert-base-uncased, authors' early plots</td>") == 155

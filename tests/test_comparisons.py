@@ -37,14 +37,18 @@ def test_benefit_is_intact_minus_all_redrawn_of_the_same_seed():
     assert found.loc[0, "low"] < found.loc[0, "mean"] < found.loc[0, "high"]
 
 
-def test_models_are_named_apart_where_their_trials_differ_in_precision():
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"learning_rate": 1e-5}, {"epochs": 9}], ids=str)
+def test_models_are_named_apart_where_profiles_fine_tune_them_differently(changes):
     random = [(ALL, "described", seed, 0.5) for seed in range(3)]
-    rounded = rows(*((*cell[:3], cell[3] - 0.2) for cell in INTACT), *random, precision="bf16")
-    exact, model = rows(*INTACT, *random), some_trial().model
-    assert comparisons.named_apart(exact)["model"].unique().tolist() == [model]
-    found = worth.worth(comparisons.named_apart(pd.concat([exact, rounded], ignore_index=True)))
+    worse = [(*cell[:3], cell[3] - 0.2) for cell in INTACT]
+    first, more = rows(*INTACT, *random), rows(*worse, *random).assign(profile="q")
+    other, model = rows(*worse, *random, **changes).assign(profile="q"), some_trial().model
+    longer = rows(*INTACT, epochs=2 * some_trial().epochs)  # a control of the same profile
+    for alike in ([first], [first, longer], [first, more]):
+        assert comparisons.named_apart(pd.concat(alike))["model"].unique().tolist() == [model]
+    found = worth.worth(comparisons.named_apart(pd.concat([first, other], ignore_index=True)))
     together = found[found["kept"] == 0].set_index("model")["worth"].to_dict()
-    assert together == pytest.approx({f"{model} in fp32": 0.3, f"{model} in bf16": 0.1})
+    assert together == pytest.approx({f"{model} (p)": 0.3, f"{model} (q)": 0.1})
 
 
 def test_benefit_is_by_setting_and_only_where_both_were_run():

@@ -247,6 +247,15 @@ def test_intact_vs_random_draws_the_means_of_stats(table):
     assert {row["kind"] for row in rows} == {"intact", "all"}
 
 
+def test_two_sizes_are_two_points_and_no_line(table):
+    three = [table.assign(train_size=size, trial_id=table["trial_id"] + str(size)) for size in (50, 100, 500)]
+    for sizes in (2, 3):
+        lines = layers_of(figures.intact_vs_random(pd.concat(three[:sizes], ignore_index=True)))["line"]
+        for layer, rows in lines:
+            assert layer["transform"] == [{"filter": f"datum.places >= {views.FEWEST_PLACES}"}]
+            assert {row["places"] for row in rows} == {sizes}
+
+
 def test_a_panel_without_any_interval_still_has_a_scale(table):
     """Vega warns in the reader's console of a scale that it must find from values that are all absent."""
     spec = figures.intact_vs_random(table[table["seed"] < 2]).to_dict()

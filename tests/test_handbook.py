@@ -188,12 +188,16 @@ def test_bibtex_is_that_of_the_citation_file():
 
 
 @needs_notebook_tables
-def test_a_verdict_links_to_a_figure_only_where_its_trials_are_drawn():
+def test_a_verdict_links_to_the_figures_of_its_trials(monkeypatch):
     from companion import generated, ledger
 
-    drawn = {name: set(table.published(name)["experiment"]) for name in ("pocket", "minilm")}
     for claim in ledger.CLAIMS:
-        for profile, experiments in drawn.items():
-            if generated._figure_link(claim, profile):
-                assert claim.notebook in experiments
-    assert generated._figure_link(ledger.CLAIMS[0], "nobody") == ""
+        for profile in ("pocket", "minilm"):
+            links = re.findall(r"notebooks/(\w+)\.html#figure-([\w-]+)", generated._figure_links(claim, profile))
+            assert [name for name, _ in links] == list(claim.notebooks)
+            for name, figure in links:  # a figure that a cell of the page draws
+                assert f'name=\\"{figure}\\"' in (ROOT / "notebooks" / f"{name}.ipynb").read_text()
+    assert generated._figure_links(ledger.CLAIMS[0], "nobody") == ""
+    without = table.published("minilm").query("experiment != 'layernorm'")
+    monkeypatch.setattr(table, "published_or_empty", lambda name: without)
+    assert "layernorm" not in generated._figure_links(ledger.CLAIMS[-1], "minilm")

@@ -13,6 +13,7 @@ from companion.errors import TableUnavailable
 
 INTACT = {0: 0.9, 1: 0.8, 2: 0.85}
 SHARED = {
+    "profile": "pocket",
     "weights": "w",
     "data": "d",
     "learning_rate": 1e-4,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from companion.scores import ids_of
-from companion.stats import Interval, t_interval
+from companion.stats import LEVEL, Interval, t_interval
 
 Margins = tuple[float, float]  # how far an interval lies inside the claim, and inside its opposite; at most one is > 0
 Rule = Callable[[float, float], Margins]
@@ -102,12 +102,24 @@ def only_if(case: Case, shown: bool, otherwise: str) -> Case:
 
 
 def against_if_all(case: Case, others: Sequence[Case]) -> Case:
-    """The case, which speaks against its claim only where all others do too."""
+    """The case, which speaks against its claim only where all others do too; its note says what keeps it from that."""
 
     def margins(level: float) -> Margins:
         return case.margins(level)[0], min(other.margins(level)[1] for other in others)
 
+    told = ""
+    if holds := [other for other in others if case.margins(LEVEL)[0] <= 0 < other.margins(LEVEL)[0]]:
+        told = f"{_last_part(holds[0])} speaks for the claim, so that this cannot speak against it"
+    elif case.margins(LEVEL)[1] > 0 >= margins(LEVEL)[1]:
+        open_yet = next(other for other in others if other.margins(LEVEL)[1] <= 0)
+        told = f"by itself it speaks against the claim, but {_last_part(open_yet)} leaves it open"
+    case = replace(case, note="; ".join(filter(None, [case.note, told])), lacks=told if holds else case.lacks)
     return backed_by(replace(case, margins=margins), *(other.trial_ids for other in others))
+
+
+def _last_part(case: Case) -> str:
+    """The end of a setting, which tells apart cases of one task: the train sizes."""
+    return case.setting.rpartition(", ")[2]
 
 
 def both(first: Case, second: Case, note: str) -> Case:

@@ -252,5 +252,6 @@ def in_words(verdict: Verdict) -> str:
         f"  rule      {claim.rule}",
         f"  found     {verdict.reason}",
         *([f"  to decide {verdict.to_decide}."] if verdict.to_decide else []),
-        f"  trials    {len(verdict.trial_ids):,}; page {claim.notebook}, the paper's figure {claim.figure}",
+        f"  trials    {len(verdict.trial_ids):,}; the paper's figure {claim.figure}",
+        f"  pages     {', '.join(claim.notebooks)}",
     ])  # fmt: skip

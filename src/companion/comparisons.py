@@ -30,12 +30,19 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def named_apart(table: pd.DataFrame) -> pd.DataFrame:
-    """The table, whose models have the precision in their name where trials of one model differ in it.
+    """The table, whose models have the profile in their name where profiles fine-tune one model differently.
 
-    For what pools several profiles: a mean over both precisions would be of neither.
+    For what pools several profiles: a mean over both setups would be of neither. They differ in the hyperparameters of
+    one task and size, or in weights or precision wherever they are. Longer training within a profile is a control.
     """
-    mixed = table.groupby("model")["precision"].transform("nunique") > 1
-    return table.assign(model=table["model"].mask(mixed, table["model"] + " in " + table["precision"]))
+    tuned = table[table["kind"] != "probe"]
+    tuned = tuned[tuned["epochs"] == tuned.groupby(["profile", *SETTING])["epochs"].transform("min")]
+    different = pd.concat(
+        tuned[[*by, *alike]].drop_duplicates().groupby(by).size().rename("setups").reset_index()
+        for by, alike in ((["model"], ["weights", "precision"]), (SETTING, SETUP[len(SETTING) + 2 :]))
+    ).query("setups > 1")
+    apart = table["model"].isin(different["model"])
+    return table.assign(model=table["model"].mask(apart, table["model"] + " (" + table["profile"] + ")"))
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -341,7 +341,9 @@ def beside_authors(early: pd.DataFrame, ours: pd.DataFrame, x_title: str) -> alt
     the models need not be equally deep. Dash patterns tell whose curve it is; bands are 95 % t-intervals of ours.
     """
     both, tasks = with_authors(early, ours), list(early["task"].unique())
-    sizes = [size for size in authors.SIZES.values() if size in set(both["examples"])]
+    shown = set(both["examples"])
+    sizes = [size for size in authors.SIZES.values() if size in shown]
+    sizes += sorted(shown - {*sizes}, key=lambda size: int(size.replace(",", "")))  # ours alone
     curves = list(both["curves"].unique())  # the authors' first
     dashes = theme.dash_scale([*curves[1:], curves[0]])
     by_size = alt.Legend(title="training examples", columns=3, symbolOpacity=1)
@@ -419,7 +421,8 @@ def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
     color = alt.Color(**field, scale=theme.color_scale(kinds))
     shape = alt.Shape(**field, scale=theme.shape_scale(kinds))
     dash = alt.StrokeDash(**field, scale=theme.dash_scale(kinds))
-    base = alt.Chart(means).encode(
+    places = means.groupby("layers")["train_size"].transform("nunique")
+    base = alt.Chart(means.assign(places=places)).encode(
         x=alt.X("train_size:O", title="training examples").axis(format=",", labelAngle=0, grid=False), color=color
     )
     points = means[["score", "low", "high"]].astype(float)
@@ -432,7 +435,9 @@ def _size_panel(means: pd.DataFrame) -> alt.LayerChart:
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=2, opacity=0.6, clip=True)
         .encode(y="low:Q", y2="high:Q"),
-        base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash),
+        base.transform_filter(f"datum.places >= {FEWEST_PLACES}")
+        .mark_line(strokeWidth=2, aria=False)
+        .encode(y=y, strokeDash=dash),
         base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
     ]
     title = f"{task}: {theme.METRIC_TITLES[metric]}"

@@ -153,14 +153,14 @@ def _comparisons(verdict: claims.Verdict) -> str:
 
 
 def _claim(claim: ledger.Claim, judged: list[claims.Verdict]) -> str:
-    name = claim.notebook.replace("_", " ")
+    shown = " and ".join(f"[{name.replace('_', ' ')}](../notebooks/{name})" for name in claim.notebooks)
     parts = [
         f"({claim.id.lower()})=\n## {claim.id}\n\n{claim.statement}\n\n**Decided by** {claim.quantity}\n\n"
-        f"**Rule.** {claim.rule} Trials and figures: [{name}](../notebooks/{claim.notebook}).\n"
+        f"**Rule.** {claim.rule} Trials and figures: {shown}.\n"
     ]
     for verdict in (v for v in judged if v.id == claim.id):
         reason = verdict.reason[:1].upper() + verdict.reason[1:]
-        parts.append(f"- `{verdict.profile}`: **{verdict.verdict}**. {reason}{_figure_link(claim, verdict.profile)}")
+        parts.append(f"- `{verdict.profile}`: **{verdict.verdict}**. {reason}{_figure_links(claim, verdict.profile)}")
         if verdict.to_decide:
             parts.append(f"\n  *To decide it:* {verdict.to_decide}.")
         if verdict.trial_ids:
@@ -172,16 +172,19 @@ def _claim(claim: ledger.Claim, judged: list[claims.Verdict]) -> str:
     return "\n".join(parts) + "\n\n"
 
 
-def _figure_link(claim: ledger.Claim, profile: str) -> str:
-    """A link to the figure that shows this profile's trials, where a page has one (HTML, as figures are)."""
+def _figure_links(claim: ledger.Claim, profile: str) -> str:
+    """Links to the figures that show this profile's trials, where pages have them (HTML, as figures are)."""
     suffix = {"pocket": "", "minilm": "-minilm"}.get(profile)
     if suffix is None:
         return ""
-    shown = table.published_or_empty(profile).query("experiment == @claim.notebook")
-    if shown.query(ledger.TRIALS_OF[claim.notebook], engine="python").empty:  # the page has a sentence there instead
-        return ""
-    anchor = f"figure-{claim.notebook.replace('_', '-')}{suffix}"
-    return f' <a href="../notebooks/{claim.notebook}.html#{anchor}">Figure</a>'
+    links, trials = [], table.published_or_empty(profile)
+    for name in claim.notebooks:
+        shown = trials[trials["experiment"] == name].query(ledger.TRIALS_OF[name], engine="python")
+        if len(shown):  # else the page has a sentence there instead
+            anchor = f"figure-{name.replace('_', '-')}{suffix}"
+            title = f"Figure of {name.replace('_', ' ')}" if len(claim.notebooks) > 1 else "Figure"
+            links.append(f' <a href="../notebooks/{name}.html#{anchor}">{title}</a>')
+    return "".join(links)
 
 
 def _speed(part: Callable[[speed.Rows], pd.DataFrame | str]) -> Callable[[], str]:
@@ -275,7 +278,8 @@ def any_experiment() -> str:
         "intervals from three seeds up; small dots are single trials, whose identifiers are told by pointing at them. "
         "Dev split."
     )
-    rows = explorer.points(found).drop(columns=explorer.TRIAL)
+    lines = explorer.references(found).assign(series="intact (horizontal line)")
+    rows = pd.concat([explorer.points(found).drop(columns=explorer.TRIAL), lines], ignore_index=True)
     return embed.on_page(explorer.chart(found), name="any-experiment", caption=caption, rows=rows) + "\n"
 
 

@@ -34,7 +34,7 @@ from companion.stats import ALPHA, FEWEST
 class Claim:
     """One line of the ledger. ``cases`` computes ``quantity`` for every comparison in a task; ``over`` says whether
     "every" case or "some" case must hold; ``needs`` are the experiments without which there is no verdict;
-    ``notebook`` is the page that shows the trials, ``figure`` the paper's figure it answers to."""
+    ``notebooks`` are the pages that show the trials, ``figure`` the paper's figure it answers to."""
 
     id: str
     statement: str
@@ -43,7 +43,7 @@ class Claim:
     over: str
     needs: tuple[str, ...]
     cases: Callable[[TaskTrials], list[Case]]
-    notebook: str
+    notebooks: tuple[str, ...]
     figure: str
 
 
@@ -65,7 +65,7 @@ def percent(share: float) -> str:
 
 
 SMALL, LARGE = (f"{times * DELTA['accuracy']:g} (Matthews: {times * DELTA['matthews']:g})" for times in (1.0, A_LOT))
-PAIRED = "paired by seed, at the largest train size"
+PAIRED = "paired by seed, at the largest train size that these trials have"
 PROBES = " (logistic probes of the first token, at the largest train size they have)"
 GAINED = f"A task where no layer's mean probe score is {SMALL} above that on the embeddings is left open"
 AT_STAKE = f"all layers together are not shown to be worth more than {SMALL}"
@@ -77,11 +77,12 @@ CLAIMS = (
         quantity=f"intact score minus the score with every layer redrawn from the first that probes well, {PAIRED}; "
         f"a layer probes well if its probe has {percent(WELL)} of the best gain over the embeddings{PROBES}.",
         rule=f"some task: the interval's upper end is below {SMALL}, or below {percent(LITTLE)} of what all layers "
-        f"are worth, and all layers are worth more than {SMALL}. {GAINED}.",
+        f"are worth, and all layers are worth more than {SMALL}; where the probes' seeds leave it open which layer is "
+        f"the first that probes well, of each that may be. {GAINED}.",
         over="some",
         needs=("probing", "progressive"),
         cases=not_necessary,
-        notebook="probing",
+        notebooks=("probing", "data_scaling"),
         figure="1",
     ),
     Claim(
@@ -94,7 +95,7 @@ CLAIMS = (
         over="every",
         needs=("probing", "localized"),
         cases=not_sufficient,
-        notebook="localized",
+        notebooks=("localized", "probing"),
         figure="2",
     ),
     Claim(
@@ -107,7 +108,7 @@ CLAIMS = (
         over="every",
         needs=("data_scaling",),
         cases=depends_on_size,
-        notebook="data_scaling",
+        notebooks=("data_scaling",),
         figure="1",
     ),
     Claim(
@@ -116,19 +117,20 @@ CLAIMS = (
         quantity="worth of the layers above the first k, 0 < k < L (intact minus those redrawn), at the largest and at "
         "the smallest train size, paired by seed.",
         rule=f"some task and k: at the largest size the interval's lower end is above {LARGE}, and at the "
-        f"smallest the interval lies within ±{SMALL}, and no more than half of the trials there diverged. Not "
+        f"smallest the interval lies within ±{SMALL}, and no more than half of the redrawn models there diverged. Not "
         "supported only if every k was run, and it holds of no two of the sizes.",
         over="some",
         needs=("data_scaling",),
         cases=worth_nothing_when_scarce,
-        notebook="data_scaling",
+        notebooks=("data_scaling",),
         figure="1",
     ),
     Claim(
         id="C5",
         statement="The fewer examples there are, the more the transfer curve looks like the probing curve.",
         quantity="Spearman's correlation of the mean transfer curve with the probing curve at the smallest train size "
-        f"minus at the largest, bootstrap over seeds{PROBES}.",
+        f"minus at the largest, bootstrap over the seeds of fine-tuning; the probing curve is the mean of its own "
+        f"seeds, whose noise is not counted{PROBES}.",
         rule=f"every task: the interval's lower end is above {ALIKE:g}, more than {percent(RELIABLE)} of the variance "
         "of the large size's points is not noise (analysis of variance, seeds as blocks), and no two of them are at "
         f"the best score there is. Not supported if the interval is below -{ALIKE:g} and the small size's curve is as "
@@ -136,7 +138,7 @@ CLAIMS = (
         over="every",
         needs=("probing", "progressive"),
         cases=resembles_probing,
-        notebook="probing",
+        notebooks=("probing", "data_scaling"),
         figure="1",
     ),
     Claim(
@@ -153,7 +155,7 @@ CLAIMS = (
         over="every",
         needs=("localized",),
         cases=no_block_takes_most,
-        notebook="localized",
+        notebooks=("localized",),
         figure="2",
     ),
     Claim(
@@ -166,7 +168,7 @@ CLAIMS = (
         over="every",
         needs=("permutation",),
         cases=order_matters,
-        notebook="permutation",
+        notebooks=("permutation",),
         figure="3",
     ),
     Claim(
@@ -178,7 +180,7 @@ CLAIMS = (
         over="every",
         needs=("learning_rate", "layernorm"),
         cases=controls_keep_it,
-        notebook="learning_rate",
+        notebooks=("learning_rate", "layernorm"),
         figure="6 and 7",
     ),
 )

@@ -208,7 +208,8 @@ def beside_authors(
         alike = trials["task"].isin(early["task"]) & trials["experiment"].isin(experiments)
         with contextlib.suppress(TableUnavailable):  # a profile without such trials
             found.append(view_of(comparisons.distinct(trials[alike])).trials)
-    rows = comparisons.named_apart(pd.concat([tables.tidy([], experiment="", profile=""), *found]))
+    rows = pd.concat([tables.tidy([], experiment="", profile=""), *found])
+    rows = comparisons.named_apart(rows.drop_duplicates(["trial_id", "protocol"]))  # a view repeats some by protocol
     x_title = {"suffix": "layers that stay pretrained (%)", "probe": "layers below the probe (%)"}[kind]
     runs = {"suffix": "how many runs are behind a point is not known", "probe": "each point is a single run"}[kind]
     note = (

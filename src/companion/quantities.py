@@ -7,6 +7,7 @@ verdicts.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -71,7 +72,8 @@ def not_necessary(task: TaskTrials) -> list[Case]:
     With k* the fewest layers whose probe reaches 90 % of the best gain, that is to keep k*-1. On a coarser grid the
     nearest fewer layers kept must cost little to support the claim (more is redrawn than needed), and the nearest more
     kept must cost more to speak against it (only layers that probe well are redrawn). Little is less than the smallest
-    difference worth a claim, or less than a tenth of what all layers are worth, whichever can be shown.
+    difference worth a claim, or less than a tenth of what all layers are worth, whichever can be shown. Where the
+    probes' seeds leave it open which layer is the first, a side is taken only if it is for each that may be.
     """
     probes, suffixes = task.probes(), task.of_kind("suffix")
     if probes.empty or suffixes.empty:
@@ -80,8 +82,29 @@ def not_necessary(task: TaskTrials) -> list[Case]:
     if why := task.nothing_to_read():
         return [nothing(f"{task.name}, {size:,} examples", why, probes["trial_id"])]
     gain = curve.drop(0).max() - curve[0]
-    first = min(k for k in curve.index if k and curve[k] >= curve[0] + WELL * gain) - 1
-    return [backed_by(_redrawn_from(task, size, first), probes["trial_id"])]
+    first = min(k for k in curve.index if k and curve[k] >= curve[0] + WELL * gain)
+    others = [k for k in _may_be_first(task) if k != first]
+    case = _redrawn_from(task, size, first - 1)
+    if others:
+        told = f"by the probes' seeds it may be layer {' or '.join(map(str, others))}, too"
+        case = functools.reduce(agreeing, [_redrawn_from(task, size, k - 1) for k in others], case)
+        case = replace(case, note=f"{case.note}; {told}")
+    return [backed_by(case, probes["trial_id"])]
+
+
+def _may_be_first(task: TaskTrials) -> list[int]:
+    """The layers (from 1) that may be the first to probe well: those not shown to fall short of the bar, up to the
+    first that is shown to reach it, or is the best (t-intervals, paired by seed)."""
+    scores = scores_by_seed(task.probes().astype({"probe_layer": int}), "probe_layer")
+    best = task.probing_curve.drop(0).idxmax()
+    found = []
+    for k in range(1, best + 1):
+        over = t_interval((scores[k] - (1 - WELL) * scores[0] - WELL * scores[best]).dropna())
+        if over is None or over[1] >= 0:
+            found.append(k)
+        if over is not None and over[0] >= 0:
+            break
+    return found
 
 
 def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
@@ -94,7 +117,8 @@ def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
     setting += f", first {fewer[-1]} of {task.depth} layers kept"
     supporting = _costs_little(setting, task, size, fewer[-1])
     opposing = _costs_little("", task, size, more[0]) if more else nothing(setting, "")
-    note = f"layer {first + 1}, counted from 1, is the first that probes well"
+    probed = sizes_of(task.probes())[-1]
+    note = f"layer {first + 1}, counted from 1, is the first that probes well, with probes of {probed:,} examples"
     if more and more[0] != fewer[-1]:
         shown = in_numbers(opposing.statistic, opposing.interval(LEVEL), opposing.n)
         note += f", and no trial keeps the {first} below it; first {more[0]} kept: {shown}"
@@ -200,7 +224,7 @@ def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
     """C4: layers k…L-1 (0 < k < L) worth a lot at the largest train size, and next to nothing at the smallest.
 
     The statistic shown is their worth at the largest size. A case speaks against the claim only if that holds of no two
-    sizes. Where most models at the smallest size did not learn at all, layers worth nothing there say nothing.
+    sizes. Where most redrawn models at the smallest size did not learn at all, layers worth nothing there say nothing.
     """
     trials = task.of_kind("suffix")
     if trials.empty:
@@ -226,10 +250,10 @@ def _scarce(task: TaskTrials, k: int, small: int, large: int) -> Case:
     plenty = of_mean(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
     scarce = of_mean(setting, task.cost(small, k), within(task.delta), task.delta)
     there = f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}"
-    trials = task.trials[task.trials["trial_id"].isin(scarce.trial_ids)]
-    diverged = int(trials["diverged"].sum())
-    told = f"{there}, where {diverged} of {len(trials)} trials diverged"
-    return only_if(both(plenty, scarce, there), diverged <= len(trials) / 2, told)
+    redrawn = task.trials[task.trials["trial_id"].isin(scarce.trial_ids) & (task.trials["kind"] != "intact")]
+    diverged = int(redrawn["diverged"].sum())
+    told = f"{there}, where {diverged} of {len(redrawn)} redrawn models diverged"
+    return only_if(both(plenty, scarce, there), diverged <= len(redrawn) / 2, told)
 
 
 def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:
