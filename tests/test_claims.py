@@ -777,6 +777,13 @@ def test_the_probing_curve_is_of_means_over_seeds(world):
     assert found.verdict == SUPPORTED  # both cost little
 
 
+def test_layers_that_may_probe_as_well_as_the_best_are_told(world):
+    assert {case.note for case in of_the_world()["C2"].evidence} == {""}
+    chosen = "kind == 'probe' and probe_layer == 5 and pooling == 'first' and not control"
+    near = verdict("C2", changed(world, chosen, lambda rows: 0.895 + 0.01 * (rows["seed"] - 2)))
+    assert {case.note for case in near.evidence} == {"layer 5 is not shown to probe worse than layer 6"}
+
+
 def test_the_first_layer_that_probes_well_may_be_one_of_several(world):
     """Layer 2 has 0.85 on average of the 0.86 that it takes, with seeds 0.02 apart: redrawing from it costs 0.2."""
     chosen = "kind == 'probe' and probe_layer == 2 and pooling == 'first' and not control"

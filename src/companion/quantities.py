@@ -95,7 +95,7 @@ def not_necessary(task: TaskTrials) -> list[Case]:
 def _may_be_first(task: TaskTrials) -> list[int]:
     """The layers (from 1) that may be the first to probe well: those not shown to fall short of the bar, up to the
     first that is shown to reach it, or is the best (t-intervals, paired by seed)."""
-    scores = scores_by_seed(task.probes().astype({"probe_layer": int}), "probe_layer")
+    scores = _probes_by_seed(task)
     best = task.probing_curve.drop(0).idxmax()
     found = []
     for k in range(1, best + 1):
@@ -170,7 +170,23 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
         cases = [nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
     if cases[0].n and (lacking := [one for one in _lacking(blocks, widths, task.depth) if best in one]):
         cases.append(nothing(setting, f"{_all_named(lacking)} kept alone: not run with this setup"))
+    told = _not_worse(task, best + 1)
+    cases = [replace(case, note="; ".join(filter(None, [case.note, told]))) for case in cases]
     return [backed_by(case, ids_of(task.benefit(size)), probes["trial_id"]) for case in cases]
+
+
+def _not_worse(task: TaskTrials, best: int) -> str:
+    """Which other layers (from 1) the probes' seeds do not show to probe worse than the best (t-intervals, paired)."""
+    scores = _probes_by_seed(task)
+    intervals = {k: t_interval((scores[best] - scores[k]).dropna()) for k in scores.columns.drop([0, best])}
+    alike = [str(k) for k, found in intervals.items() if found is None or found[0] <= 0]
+    which = f"layer {' and '.join(alike)} is" if len(alike) == 1 else f"layers {', '.join(alike)} are"
+    return f"{which} not shown to probe worse than layer {best}" if alike else ""
+
+
+def _probes_by_seed(task: TaskTrials) -> pd.DataFrame:
+    """Probe scores by seed (rows) and number of layers read (columns)."""
+    return scores_by_seed(task.probes().astype({"probe_layer": int}), "probe_layer")
 
 
 def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
