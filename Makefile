@@ -28,7 +28,7 @@ test: env lint ## run every check and test
 	$(VENV)/bin/python -m pytest --timeout=900 --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lab: env ## open the labs in JupyterLab: operate on layers, explore the results
-	$(VENV)/bin/jupyter lab --notebook-dir=labs
+	$(VENV)/bin/jupyter lab --notebook-dir=labs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: env ## measure speed on this machine (forty minutes, nothing else running); DATA=DIR names GLUE
 	$(VENV)/bin/python -m benchmarks $(if $(DATA),--data-dir $(DATA))
@@ -48,6 +48,8 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	  || { echo "Python 3.11 is needed and '$(PYTHON)' is not it: install it, or name it with PYTHON=/path/to/python3.11."; exit 1; }
+	@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64"))' \
+	  || { echo "The pinned torch is not built for a Mac with an Intel processor: use another machine."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
 pins: env ## upgrade every package and write its version to constraints.txt

@@ -135,7 +135,7 @@ def _forget_data() -> None:
     """Let the procedure read its data itself."""
     from companion import tasks
 
-    tasks.load.cache_clear()
+    tasks._load.cache_clear()
 
 
 def useful_flops(trial, data_dir: Path | None) -> int:

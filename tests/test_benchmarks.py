@@ -16,7 +16,7 @@ from test_finetune import plain_loop
 
 from benchmarks import __main__ as bench
 from benchmarks import as_released, child, flops, grid, plan, record, with_trainer
-from companion import finetune, generated, provenance, speed
+from companion import finetune, generated, provenance, speed, tasks
 
 # --- the baseline ----------------------------------------------------------------------------------------------------
 
@@ -40,6 +40,12 @@ def test_baseline_and_this_code_come_to_the_same(lively, plan_trial, tiny_glue):
     done, ours = as_released.finetune(trial, tiny_glue), finetune.finetune(trial, data_dir=tiny_glue)
     assert done.losses == pytest.approx(ours.loss_curve, abs=2e-4)
     assert done.score == pytest.approx(ours.score)
+
+
+def test_a_child_forgets_the_data_that_were_read():
+    before = tasks.load("pocket-cola")
+    child._forget_data()
+    assert tasks.load("pocket-cola") is not before
 
 
 def test_the_trainer_learns_an_easy_task(plan_trial):
@@ -213,6 +219,8 @@ def test_ratios_rates_and_memory_come_from_medians(rows):
     assert speed.useful_rate(rows, TRIAL, speed.OURS) == pytest.approx(40.0)
     assert speed.share_of_machine(rows, TRIAL, speed.OURS) == pytest.approx(0.5)
     assert speed.memory(rows, TRIAL) == 600.0
+    rows["machine"]["machine"] = {"processor": "another"}
+    assert speed.share_of_machine(rows, TRIAL, speed.OURS) is None
 
 
 def test_aims_say_what_is_reached_and_what_was_not_measured(rows):

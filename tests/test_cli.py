@@ -742,10 +742,13 @@ def test_doctor_goes_on_after_a_data_folder_that_is_an_address(tmp_path, capsys)
     assert "ok    store: 0 trials in " in said
 
 
-@pytest.mark.parametrize("command", [["tune", "--rates", "1e-3"], ["results", "verify", "--sample", "1"]])
+VERIFY = ["results", "verify", "--sample", "1", "-p", "published", "one"]
+
+
+@pytest.mark.parametrize("command", [["tune", "--rates", "1e-3"], VERIFY], ids=["tune", "verify"])
 def test_a_number_of_workers_that_no_machine_has_room_for(command, profile, publications, capsys):
     number = "1" + "0" * 20
-    code = main([*command, "--profile", str(profile), "-p", "published", "one", "--workers", number])
+    code = main([*command, "--profile", str(profile), "--workers", number])
     one_sentence(code, capsys.readouterr(), f"{number} workers are not possible; give a whole number from 1 to 9999")
 
 
@@ -758,7 +761,11 @@ def test_a_number_of_workers_that_no_machine_has_room_for(command, profile, publ
         (["results", "verify", "-p", "tasks", "[cola]"], "-p tasks is not for verify, which draws from all that is"),
         (["results", "verify", "--store", "x"], "--store changes nothing for verify"),
         (["run", "--gpu-share", "0.5"], "--gpu-share changes nothing with --executor processes; leave it out, or use"),
-        (["run", "--workers", "2", "--executor", "local"], "--workers changes nothing with --executor local; leave it"),
+        (
+            ["run", "--workers", "2", "--executor", "local"],
+            "with --executor local; leave it out, or use --executor proc",
+        ),
+        (["tune", "--rates", "1", "-p", "executor", "local"], "-p executor changes nothing for tune; leave it out"),
         (["run", "--time-limit", "2", "-p", "executor", "local"], "--time-limit changes nothing with --executor local"),
     ],
 )

@@ -37,7 +37,18 @@ def test_benefit_is_intact_minus_all_redrawn_of_the_same_seed():
     assert found.loc[0, "low"] < found.loc[0, "mean"] < found.loc[0, "high"]
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"learning_rate": 1e-5}, {"epochs": 9}], ids=str)
+OTHER = [{"precision": "bf16"}, {"learning_rate": 1e-5}, {"epochs": 9}, {"data": "other"}, {"weights": "other"}]
+
+
+def test_probes_trained_by_steps_are_told_apart_too():
+    probe = {"probe_layer": 2, "protocol": "released", "pooling": "first"}
+    mine, more = (table.tidy([result_of(some_trial(**probe, epochs=epochs))], experiment="probing", profile=name)
+                  for name, epochs in (("p", 10), ("q", 40)))  # fmt: skip
+    named = comparisons.named_apart(pd.concat([mine, more], ignore_index=True))["model"]
+    assert named.tolist() == [f"{some_trial().model} (p)", f"{some_trial().model} (q)"]
+
+
+@pytest.mark.parametrize("changes", OTHER, ids=str)
 def test_models_are_named_apart_where_profiles_fine_tune_them_differently(changes):
     random = [(ALL, "described", seed, 0.5) for seed in range(3)]
     worse = [(*cell[:3], cell[3] - 0.2) for cell in INTACT]

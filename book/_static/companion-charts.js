@@ -49,13 +49,21 @@
     return names.map((name) => [name, result.view.signal(name)]);
   }
 
+  /* What was clicked in legends: Vega keeps it in a data set for each selection. */
+  function picked(chart) {
+    const { result, stores } = drawn.get(chart) ?? { stores: [] };
+    return stores.map((name) => [name, result.view.data(name)]);
+  }
+
   async function draw(chart) {
     await loadVega();
     const spec = JSON.parse(chart.querySelector(specification).textContent);
     const kept = choices(chart);
+    const clicked = picked(chart);
     const names = (spec.params ?? []).filter((param) => param.bind?.input).map((param) => param.name);
     for (const [name, value] of kept) spec.params.find((param) => param.name === name).value = value;
-    const focused = names.indexOf(document.activeElement?.name);
+    const stores = (spec.params ?? []).filter((param) => param.bind === "legend").map((param) => `${param.name}_store`);
+    const focused = chart.contains(document.activeElement) ? names.indexOf(document.activeElement.name) : -1;
     chart.querySelector(".companion-drawing")?.remove();
     drawn.get(chart)?.result.finalize();
     const drawing = chart.appendChild(document.createElement("div"));
@@ -67,7 +75,9 @@
       config: pageConfig(),
       tooltip: { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
     });
-    drawn.set(chart, { result, names });
+    for (const [name, rows] of clicked) result.view.data(name, rows);
+    if (clicked.some(([, rows]) => rows.length)) await result.view.runAsync();
+    drawn.set(chart, { result, names, stores });
     arrange(drawing);
     chart.dataset.drawnWidth = chart.clientWidth;
     if (focused >= 0) drawing.querySelector(`[name="${names[focused]}"]`)?.focus();
@@ -118,6 +128,16 @@
       clearTimeout(waiting);
       waiting = setTimeout(redrawAll, 150);
     }).observe(document.querySelector("main") ?? document.body);
+
+    /* Paper is white, and has every chart. The browser's own command does not wait for them; the page's button does. */
+    async function print() {
+      const { theme } = document.documentElement.dataset;
+      document.documentElement.dataset.theme = "light";
+      await Promise.all(charts.map(redraw));
+      window.print();
+      document.documentElement.dataset.theme = theme;
+    }
+    document.querySelectorAll(".btn-download-pdf-button").forEach((button) => (button.onclick = print));
     window.addEventListener("beforeprint", () => charts.filter((c) => !drawn.has(c)).forEach(redraw));
   }
 

@@ -113,7 +113,7 @@ def against_if_all(case: Case, others: Sequence[Case]) -> Case:
     elif case.margins(LEVEL)[1] > 0 >= margins(LEVEL)[1]:
         open_yet = next(other for other in others if other.margins(LEVEL)[1] <= 0)
         told = f"by itself it speaks against the claim, but {_last_part(open_yet)} leaves it open"
-    case = replace(case, note="; ".join(filter(None, [case.note, told])), lacks=told if holds else case.lacks)
+    case = replace(case, note="; ".join(filter(None, [case.note, told])), lacks=told or case.lacks)
     return backed_by(replace(case, margins=margins), *(other.trial_ids for other in others))
 
 
@@ -134,7 +134,11 @@ def both(first: Case, second: Case, note: str) -> Case:
 
 def agreeing(first: Case, second: Case) -> Case:
     """The first case, on a side only where the second is too."""
-    return replace(first, margins=lambda level: tuple(map(min, first.margins(level), second.margins(level))))
+
+    def margins(level: float) -> Margins:
+        return tuple(map(min, first.margins(level), second.margins(level)))
+
+    return backed_by(replace(first, margins=margins), second.trial_ids)
 
 
 def in_numbers(statistic: float, interval: Sequence[float] | None, n: int) -> str:

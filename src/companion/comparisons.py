@@ -19,7 +19,8 @@ SETTING = ["model", "task", "metric", "train_size"]
 CONDITION = [*SETTING, "protocol", "reinitialized", "permutation", "keep_layernorm", "learning_rate"]
 CONDITION += ["batch_size", "epochs", "max_length", "precision", "random_rate", "probe_layer", "pooling", "control"]
 # What must be the same for two trials to be paired: everything but the seed and what is done to the layers.
-SETUP = [*SETTING, "weights", "data", "learning_rate", "batch_size", "epochs", "max_length", "precision"]
+HYPERPARAMETERS = ["learning_rate", "batch_size", "epochs", "max_length", "precision"]
+SETUP = [*SETTING, "weights", "data", *HYPERPARAMETERS]
 INTERVENTION = ["kind", "protocol", "reinitialized", "preserved_layers", "permutation", "keep_layernorm", "random_rate"]
 REFERENCES = ("intact", "all")
 
@@ -30,19 +31,23 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def named_apart(table: pd.DataFrame) -> pd.DataFrame:
-    """The table, whose models have the profile in their name where profiles fine-tune one model differently.
+    """The table, whose models have the profile in their name where profiles train one model differently.
 
-    For what pools several profiles: a mean over both setups would be of neither. They differ in the hyperparameters of
-    one task and size, or in weights or precision wherever they are. Longer training within a profile is a control.
+    For what pools several profiles: a mean over both setups would be of neither. They differ in the data or the
+    hyperparameters of one task and train size, or in weights or precision wherever they are, of fine-tunings or of
+    probes trained by steps. Longer training within a profile is a control.
     """
-    tuned = table[table["kind"] != "probe"]
-    tuned = tuned[tuned["epochs"] == tuned.groupby(["profile", *SETTING])["epochs"].transform("min")]
-    different = pd.concat(
-        tuned[[*by, *alike]].drop_duplicates().groupby(by).size().rename("setups").reset_index()
-        for by, alike in ((["model"], ["weights", "precision"]), (SETTING, SETUP[len(SETTING) + 2 :]))
-    ).query("setups > 1")
-    apart = table["model"].isin(different["model"])
-    return table.assign(model=table["model"].mask(apart, table["model"] + " (" + table["profile"] + ")"))
+    trained = table[table["learning_rate"].notna()].assign(probe=lambda rows: rows["kind"] == "probe")
+    usual = trained.groupby(["profile", *SETTING, "probe"])["epochs"].transform("min")
+    trained, of_model, of_size = trained[trained["epochs"] == usual], ["model", "probe"], [*SETTING, "probe"]
+    different = {
+        key[0]
+        for by, alike in ((of_model, ["weights", "precision"]), (of_size, ["data", *HYPERPARAMETERS]))
+        for key, count in trained[[*by, *alike]].drop_duplicates().groupby(by).size().items()
+        if count > 1
+    }
+    named = table["model"] + " (" + table["profile"] + ")"
+    return table.assign(model=table["model"].mask(table["model"].isin(different), named))
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:

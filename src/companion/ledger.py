@@ -77,8 +77,9 @@ CLAIMS = (
         quantity=f"intact score minus the score with every layer redrawn from the first that probes well, {PAIRED}; "
         f"a layer probes well if its probe has {percent(WELL)} of the best gain over the embeddings{PROBES}.",
         rule=f"some task: the interval's upper end is below {SMALL}, or below {percent(LITTLE)} of what all layers "
-        f"are worth, and all layers are worth more than {SMALL}; where the probes' seeds leave it open which layer is "
-        f"the first that probes well, of each that may be. {GAINED}.",
+        f"are worth, and all layers are worth more than {SMALL}. Where the probes' seeds leave open which layer is "
+        "the first that probes well, this must hold for every layer that may be, and so must the opposite, to speak "
+        f"against the claim. {GAINED}.",
         over="some",
         needs=("probing", "progressive"),
         cases=not_necessary,
@@ -117,8 +118,8 @@ CLAIMS = (
         quantity="worth of the layers above the first k, 0 < k < L (intact minus those redrawn), at the largest and at "
         "the smallest train size, paired by seed.",
         rule=f"some task and k: at the largest size the interval's lower end is above {LARGE}, and at the "
-        f"smallest the interval lies within ±{SMALL}, and no more than half of the redrawn models there diverged. Not "
-        "supported only if every k was run, and it holds of no two of the sizes.",
+        f"smallest the interval lies within ±{SMALL}, and no more than half of the redrawn or of the intact models "
+        "there diverged. Not supported only if every k was run, and it holds of no two of the sizes.",
         over="some",
         needs=("data_scaling",),
         cases=worth_nothing_when_scarce,

@@ -86,25 +86,44 @@ def not_necessary(task: TaskTrials) -> list[Case]:
     others = [k for k in _may_be_first(task) if k != first]
     case = _redrawn_from(task, size, first - 1)
     if others:
-        told = f"by the probes' seeds it may be layer {' or '.join(map(str, others))}, too"
+        told = (
+            f"the first layer that probes well may also be layer {' or '.join(map(str, others))}, by the probes' seeds"
+        )
         case = functools.reduce(agreeing, [_redrawn_from(task, size, k - 1) for k in others], case)
-        case = replace(case, note=f"{case.note}; {told}")
+        case = replace(case, note=f"{case.note}; {told}", lacks=case.lacks or told)
     return [backed_by(case, probes["trial_id"])]
 
 
 def _may_be_first(task: TaskTrials) -> list[int]:
-    """The layers (from 1) that may be the first to probe well: those not shown to fall short of the bar, up to the
-    first that is shown to reach it, or is the best (t-intervals, paired by seed)."""
+    """The layers (from 1) that may be the first to probe well, for each that may be the best: those not shown to fall
+    short of its bar, up to the first that is shown to reach it (t-intervals, paired by seed)."""
+    scores, found = _probes_by_seed(task), set()
+    best = _best_probed(task)
+    for top in [best, *_not_worse(task, best)]:
+        for k in range(1, top + 1):
+            low, high = t_interval(scores[k] - (1 - WELL) * scores[0] - WELL * scores[top]) or (-math.inf, math.inf)
+            if high >= 0:
+                found.add(k)
+            if low >= 0:
+                break
+    return sorted(found)
+
+
+def _best_probed(task: TaskTrials) -> int:
+    """The layer (from 1) with the best mean probe score."""
+    return int(task.probing_curve.drop(0).idxmax())
+
+
+def _not_worse(task: TaskTrials, best: int) -> list[int]:
+    """The other layers (from 1) that the probes' seeds do not show to probe worse (t-intervals, paired by seed)."""
     scores = _probes_by_seed(task)
-    best = task.probing_curve.drop(0).idxmax()
-    found = []
-    for k in range(1, best + 1):
-        over = t_interval((scores[k] - (1 - WELL) * scores[0] - WELL * scores[best]).dropna())
-        if over is None or over[1] >= 0:
-            found.append(k)
-        if over is not None and over[0] >= 0:
-            break
-    return found
+    intervals = {int(k): t_interval(scores[best] - scores[k]) for k in scores.columns.drop([0, best])}
+    return [k for k, found in intervals.items() if found is None or found[0] <= 0]
+
+
+def _probes_by_seed(task: TaskTrials) -> pd.DataFrame:
+    """Probe scores by seed (rows, those that all layers have) and number of layers read (columns)."""
+    return scores_by_seed(task.probes().astype({"probe_layer": int}), "probe_layer").dropna()
 
 
 def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
@@ -118,16 +137,18 @@ def _redrawn_from(task: TaskTrials, size: int, first: int) -> Case:
     supporting = _costs_little(setting, task, size, fewer[-1])
     opposing = _costs_little("", task, size, more[0]) if more else nothing(setting, "")
     probed = sizes_of(task.probes())[-1]
+    coarse = ""
     note = f"layer {first + 1}, counted from 1, is the first that probes well, with probes of {probed:,} examples"
     if more and more[0] != fewer[-1]:
         shown = in_numbers(opposing.statistic, opposing.interval(LEVEL), opposing.n)
-        note += f", and no trial keeps the {first} below it; first {more[0]} kept: {shown}"
+        coarse = f"no trial keeps the {first} layer{'s' * (first > 1)} below layer {first + 1}"
+        note += f", and {coarse}; first {more[0]} kept: {shown}"
 
     def margins(level: float) -> Margins:
         found = supporting.margins(level)[0], opposing.margins(level)[1]
         return NEITHER if min(found) > 0 else found  # on a coarse grid both can hold
 
-    case = replace(supporting, margins=margins, note=note)
+    case = replace(supporting, margins=margins, note=note, lacks=coarse)
     return left_open(backed_by(case, opposing.trial_ids), task.nothing_at_stake(size))
 
 
@@ -154,7 +175,7 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
     setting = f"{task.name}, {size:,} examples"
     if why := task.nothing_to_read():
         return [nothing(setting, why, probes["trial_id"])]
-    best = int(task.probing_curve.drop(0).idxmax()) - 1
+    best = _best_probed(task) - 1
     cases, blocks, widths = [], set(), set()
     for text, rows in _by_layers(localized[localized["train_size"] == size]):
         kept = inverse(parse_layers(text), task.depth)
@@ -170,23 +191,12 @@ def not_sufficient(task: TaskTrials) -> list[Case]:
         cases = [nothing(setting, f"no block around the best-probing layer {best + 1} was kept alone")]
     if cases[0].n and (lacking := [one for one in _lacking(blocks, widths, task.depth) if best in one]):
         cases.append(nothing(setting, f"{_all_named(lacking)} kept alone: not run with this setup"))
-    told = _not_worse(task, best + 1)
+    told = ""
+    if alike := _not_worse(task, best + 1):
+        which = f"layers {', '.join(map(str, alike))} are" if len(alike) > 1 else f"layer {alike[0]} is"
+        told = f"{which} not shown to probe worse than layer {best + 1}"
     cases = [replace(case, note="; ".join(filter(None, [case.note, told]))) for case in cases]
     return [backed_by(case, ids_of(task.benefit(size)), probes["trial_id"]) for case in cases]
-
-
-def _not_worse(task: TaskTrials, best: int) -> str:
-    """Which other layers (from 1) the probes' seeds do not show to probe worse than the best (t-intervals, paired)."""
-    scores = _probes_by_seed(task)
-    intervals = {k: t_interval((scores[best] - scores[k]).dropna()) for k in scores.columns.drop([0, best])}
-    alike = [str(k) for k, found in intervals.items() if found is None or found[0] <= 0]
-    which = f"layer {' and '.join(alike)} is" if len(alike) == 1 else f"layers {', '.join(alike)} are"
-    return f"{which} not shown to probe worse than layer {best}" if alike else ""
-
-
-def _probes_by_seed(task: TaskTrials) -> pd.DataFrame:
-    """Probe scores by seed (rows) and number of layers read (columns)."""
-    return scores_by_seed(task.probes().astype({"probe_layer": int}), "probe_layer")
 
 
 def _by_layers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -240,7 +250,8 @@ def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
     """C4: layers k…L-1 (0 < k < L) worth a lot at the largest train size, and next to nothing at the smallest.
 
     The statistic shown is their worth at the largest size. A case speaks against the claim only if that holds of no two
-    sizes. Where most redrawn models at the smallest size did not learn at all, layers worth nothing there say nothing.
+    sizes. Where most redrawn or most intact models at the smallest size did not learn at all, layers worth nothing
+    there say nothing.
     """
     trials = task.of_kind("suffix")
     if trials.empty:
@@ -266,10 +277,13 @@ def _scarce(task: TaskTrials, k: int, small: int, large: int) -> Case:
     plenty = of_mean(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
     scarce = of_mean(setting, task.cost(small, k), within(task.delta), task.delta)
     there = f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}"
-    redrawn = task.trials[task.trials["trial_id"].isin(scarce.trial_ids) & (task.trials["kind"] != "intact")]
-    diverged = int(redrawn["diverged"].sum())
-    told = f"{there}, where {diverged} of {len(redrawn)} redrawn models diverged"
-    return only_if(both(plenty, scarce, there), diverged <= len(redrawn) / 2, told)
+    trials = task.trials[task.trials["trial_id"].isin(scarce.trial_ids)]
+    for what, kind in {"redrawn": trials["kind"] != "intact", "intact": trials["kind"] == "intact"}.items():
+        diverged = trials.loc[kind, "diverged"]
+        if diverged.mean() > 0.5:
+            told = f"{there}, where {diverged.sum()} of {len(diverged)} {what} models diverged"
+            return only_if(both(plenty, scarce, there), False, told)
+    return both(plenty, scarce, there)
 
 
 def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from companion.comparisons import SETUP, distinct, plain
+from companion.comparisons import HYPERPARAMETERS, SETUP, distinct, plain
 from companion.errors import InvalidValue
 from companion.stats import FEWEST, t_interval
 
@@ -20,7 +20,6 @@ DELTA = {"accuracy": 0.02, "matthews": 0.04}
 READ = ["trial_id", "experiment", "layers", "task", "train_size", "seed", "metric", "score", "kind", "reinitialized"]
 READ += ["permutation", "preserved_layers", "keep_layernorm", "random_rate", "probe_layer", "pooling", "control"]
 READ += ["diverged"]
-HYPERPARAMETERS = ["learning_rate", "batch_size", "epochs", "max_length", "precision"]
 READ += HYPERPARAMETERS
 
 

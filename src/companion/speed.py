@@ -63,8 +63,11 @@ def useful_rate(rows: Rows, name: str, variant: str) -> float | None:
 
 
 def share_of_machine(rows: Rows, name: str, variant: str) -> float | None:
-    """Useful rate of a trial as a share of the measured rate of large matrix products in its precision."""
+    """Useful rate of a trial as a share of the measured rate of large matrix products in its precision, on the same
+    machine; None where the rows are of two."""
     rate = useful_rate(rows, name, variant)
+    if rate and rows.get("machine", {}).get("machine") != rows[name]["machine"]:
+        return None
     machine = median(rows, "machine", OURS, "bfloat16_gflops" if variant in BF16 else "float32_gflops")
     return rate / machine if rate and machine else None
 

@@ -167,8 +167,12 @@ class LayerSurgery:
             self._say(f"The order lacks layer {', '.join(map(str, absent))}: every layer must occur once.")
         else:
             trial = self.trial()
-            stored = self.store.get(trial) is not None
-            self._say(f"Train will {'show the stored' if stored else 'run the'} trial: {self._told(trial)}.")
+            try:
+                stored = self.store.get(trial) is not None
+            except CompanionError as error:
+                self._say(str(error))
+            else:
+                self._say(f"Train will {'show the stored' if stored else 'run the'} trial: {self._told(trial)}.")
 
     def _told(self, trial: Trial) -> str:
         return f"{trial.task}, {trial.train_size:,} examples, seed {trial.seed}, {in_words(trial)}"

@@ -286,6 +286,38 @@ def test_theme_switch_draws_again_and_keeps_the_choice(visit, address):
     assert title(page) == "accuracy"
 
 
+def test_a_line_chosen_in_the_legend_stays_chosen_when_drawn_again(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    menu(page, "task").select_option(label="pocket-qnli")
+    lines = "document.querySelector('.companion-chart').querySelectorAll('.mark-line path').length"
+    every = page.evaluate(lines)
+    first_chart(page).locator(".role-legend-symbol path").first.click(force=True)
+    page.wait_for_function(f"{lines} < {every}")
+    left, color = page.evaluate(lines), "document.querySelector('.companion-chart .role-axis-label text')"
+    before = page.evaluate(f"{color}.getAttribute('fill')")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"{color} && {color}.getAttribute('fill') !== '{before}'")
+    page.wait_for_function(f"{lines} === {left}")
+
+
+def test_the_page_is_printed_light_and_with_every_chart(visit, address):
+    page = visit(f"{address}/{CHARTS}").page
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.evaluate(
+        """() => window.print = () => { window.printed = {
+            theme: document.documentElement.dataset.theme,
+            drawn: document.querySelectorAll('.companion-chart svg.marks').length,
+            colors: [...document.querySelectorAll('.role-axis-label text')].map(e => e.getAttribute('fill')) } }"""
+    )
+    page.locator(".btn-download-pdf-button").evaluate("button => button.click()")
+    page.wait_for_function("window.printed")
+    printed = page.evaluate("window.printed")
+    assert printed["theme"] == "light"
+    assert printed["drawn"] == page.locator(".companion-chart").count() > 3
+    assert len(set(printed["colors"])) == 1  # those of charts drawn before in the dark, too
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_charts_and_choices_have_names(visit, address):
     visited = visit(f"{address}/{CHARTS}")
     visited.draw_all()
@@ -347,10 +379,11 @@ def test_the_site_carries_nothing_of_the_machine(site):
     """No file of the site, notebooks and scripts' data included, has a place or a secret of whoever built it."""
     places = re.compile(r"(?<![\w.~$}/])/(?:home|Users|root|tmp|work|mnt|private|var/folders)/[\w.-]+")
     secret = {v for k, v in os.environ.items() if len(v) > 12 and re.search("TOKEN|KEY|SECRET|PASS", k)}
-    secret |= {str(ROOT), str(site.parent), str(Path.home() / "x")[:-2]} - {"/root"}
+    own = {str(ROOT), str(site.parent), str(Path.home())} - {"/", "/root"}
+    folders = re.compile(rf"(?<![\w.~$}}/])(?:{'|'.join(map(re.escape, own))})(?![\w.-])")
     found = {}
     for path in (p for p in site.rglob("*") if p.suffix in (".html", ".ipynb", ".md", ".json", ".csv", ".txt")):
         text = path.read_text(errors="replace")
-        if bad := [*places.findall(text), *(value for value in secret if value in text)]:
+        if bad := [*places.findall(text), *(value for value in secret if value in text), *folders.findall(text)]:
             found[str(path.relative_to(site))] = bad[:3]
     assert found == {}

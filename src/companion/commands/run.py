@@ -54,15 +54,14 @@ def _check_executors(arguments: argparse.Namespace, wanted: dict[str, dict]) -> 
     if arguments.executor:
         for parameters in wanted.values():
             parameters["executor"] = arguments.executor
-    executors = {parameters.get("executor", "processes") for parameters in wanted.values()}
-    for name, users in {
-        "gpu_share": {"ray"},
-        "workers": {"ray", "processes"},
-        "time_limit": {"ray", "processes"},
-    }.items():
-        if getattr(arguments, name) is not None and not users & executors:
-            given = f"{option(name)} changes nothing with --executor {min(executors)}"
-            raise InvalidValue(given, f"leave it out, or use --executor {max(users)}")
+    executors, elsewhere = (
+        {parameters.get("executor", "processes") for parameters in wanted.values()},
+        ("processes", "ray"),
+    )
+    for name, users in {"gpu_share": ("ray",), "workers": elsewhere, "time_limit": elsewhere}.items():
+        if getattr(arguments, name) is not None and not executors & {*users}:
+            given = f"{option(name)} changes nothing with --executor {' or '.join(sorted(executors))}"
+            raise InvalidValue(given, f"leave it out, or use --executor {users[0]}")
 
 
 def _forget_failures(wanted: dict[str, dict]) -> None:

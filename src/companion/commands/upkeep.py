@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from dataclasses import fields
 
 from companion.commands.options import command, folder, planned, profile_options, store_options
 from companion.errors import InvalidValue
@@ -37,14 +38,16 @@ def add_tune(commands) -> None:
 def tune(arguments: argparse.Namespace) -> None:
     """Score every candidate and print the means; of a profile as it is, write ``results/tuning-<profile>.csv`` too."""
     from companion import profiles
-    from companion.experiments import settings
+    from companion.experiments import Settings, settings
     from companion.sweep import terminable
     from companion.table import replace
     from companion.tuning import scores
 
-    for name in ("seeds", "learning_rate"):
-        if name in dict(arguments.parameters):
+    for name in dict(arguments.parameters):
+        if name in ("seeds", "learning_rate"):
             raise InvalidValue(f"-p {name} is not for tune, which has its own", "leave it out")
+        if name not in {field.name for field in fields(Settings)}:
+            raise InvalidValue(f"-p {name} changes nothing for tune", "leave it out")
     if arguments.store:
         raise InvalidValue("--store changes nothing for tune, which stores no trial", "leave it out")
     if "progressive" not in (given := profiles.load(arguments.profile)).experiments:
