@@ -188,7 +188,7 @@ def _to_decide(evidence: tuple[Evidence, ...], over: str) -> str:
         needed = f"up to about {case.needed} {case.counted} in each would {does[together]}"
         return f"{needed}; most are needed in {case.setting}, now {case.n}"
     named, few = stuck[0].setting, f"fewer than {FEWEST} {stuck[0].counted} in common" if stuck[0].n < FEWEST else ""
-    why = stuck[0].lacks or few or f"too close to the threshold for any number of {stuck[0].counted}"
+    why = stuck[0].lacks or few or f"no number of {stuck[0].counted} would decide it with these means and this spread"
     return f"first mend what keeps {len(stuck)} of {len(evidence)} comparisons from a verdict, such as {named}: {why}"
 
 
