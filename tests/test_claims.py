@@ -687,8 +687,8 @@ WIDE = [-0.02, 0.0, 0.02, 0.04, 0.06]  # standard deviation 0.0316
         ("some", 0.02, -0.02, f"about {fewest(0.04, 0.0316, 0.975)} seeds instead of 5 in cola would support it"),
         ("some", -0.02, -0.01, f"up to about {fewest(0.01, 0.0316, 0.95)} seeds in each would speak against it; most "
                                "are needed in sst2, now 5"),
-        ("every", 0.02, 0.0, "first mend what keeps 1 of 2 comparisons from a verdict, such as sst2: too close to "
-                             "the threshold for any number of seeds"),
+        ("every", 0.02, 0.0, "first mend what keeps 1 of 2 comparisons from a verdict, such as sst2: no number "
+                             "of seeds would decide it with these means and this spread"),
         ("every", None, 0.02, "first mend what keeps 1 of 2 comparisons from a verdict, such as cola: not run"),
         ("every", None, -0.02, f"about {fewest(0.0, 0.0316, 0.975)} seeds instead of 5 in sst2 would speak against it"),
         ("every", 1.0, 1.0, ""),
