@@ -2,7 +2,7 @@
 # See that a browser is there for the tests marked `browser`; where none can be installed, say so and go on.
 set -euo pipefail
 
-for name in chromium chromium-browser google-chrome; do
+for name in google-chrome chromium chromium-browser "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
   if command -v "$name" >/dev/null; then exit 0; fi
 done
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from companion import models, tasks
+from companion import doctor, models, tasks
 from companion.pocket.generate import examples
 from companion.pocket.pretrain import build_tokenizer
 from companion.trial import Trial
@@ -178,10 +177,8 @@ FLAGS = [
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip(f"no browser on PATH (looked for {', '.join(names)}): run scripts/install-chromium.sh")
+    if (executable := doctor.browser()) is None:
+        pytest.skip(f"no browser (looked for {', '.join(doctor.BROWSERS)}): run scripts/install-chromium.sh")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser

@@ -21,6 +21,7 @@ from conftest import TRAIN, result_of, some_trial
 from companion import (
     commands,
     coverage,
+    doctor,
     executors,
     experiments,
     finetune,
@@ -733,6 +734,18 @@ def test_a_damaged_table_of_a_tuning_ends_in_a_sentence(content, tmp_path, monke
 def test_doctor_reads_the_data_folder(tiny_glue, capsys):
     main(["doctor", "--data-dir", str(tiny_glue)])
     assert f"ok    GLUE data: cola {TRAIN} + " in capsys.readouterr().out
+
+
+def test_the_browser_of_a_snap_is_not_taken(tmp_path, monkeypatch):
+    for name in ("snap", "google-chrome"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "chromium").symlink_to(tmp_path / "snap")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("companion.doctor.BROWSERS", ("chromium", "google-chrome"))
+    assert doctor.browser() == str(tmp_path / "google-chrome")
+    (tmp_path / "google-chrome").unlink()
+    assert doctor.browser() is None
 
 
 def test_doctor_goes_on_after_a_data_folder_that_is_an_address(tmp_path, capsys):

@@ -6,12 +6,16 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from companion import models, profiles, table, tasks
 from companion.errors import CompanionError
 from companion.executors import cores
 from companion.paths import data_folder
 from companion.store import open_store
+
+BROWSERS = ("google-chrome", "chromium", "chromium-browser")
+BROWSERS += ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",)
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,14 @@ def checks(store: str | None, data_dir: str | None) -> Iterator[Check]:
     yield _attempt("store", lambda: _store(store), needed=True)
     yield Check("published tables", True, ", ".join(table.published_profiles()) or "none", False)
     yield Check("profiles", True, ", ".join(profiles.names()), False)
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    yield Check("browser for tests", bool(browser), browser or "none: `make test` installs one or skips", False)
+    found = browser()
+    yield Check("browser for tests", bool(found), found or "none: `make test` installs one or skips", False)
+
+
+def browser() -> str | None:
+    """The Chromium or Chrome that the tests of finished pages open. Not a snap's, which does not see ``/tmp``."""
+    found = filter(None, map(shutil.which, BROWSERS))
+    return next((path for path in found if Path(path).resolve().name != "snap"), None)
 
 
 def _attempt(name: str, find, needed: bool) -> Check:
