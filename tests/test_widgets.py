@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from companion import experiments, profiles, widgets
+from companion.errors import StoreUnavailable
 from companion.layers import paper_permutation
 from companion.store import Store
 
@@ -49,6 +50,15 @@ def test_layers_say_what_they_are_and_presets_set_them(lab):
     assert lab.trial().kind == "all"
     lab.presets["none"].click()
     assert lab.trial().kind == "intact"
+
+
+def test_a_result_that_cannot_be_read_is_told_and_the_controls_go_on(lab, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.store, "get", lambda trial: (_ for _ in ()).throw(StoreUnavailable("it is locked", "wait")))
+        press(lab, 12)
+        assert said(lab) == "it is locked; wait."
+    press(lab, 11)
+    assert said(lab).endswith("layers 11 to 12 random.")
 
 
 def test_an_impossible_order_disables_train_and_says_why(lab):
