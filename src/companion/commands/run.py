@@ -54,10 +54,8 @@ def _check_executors(arguments: argparse.Namespace, wanted: dict[str, dict]) -> 
     if arguments.executor:
         for parameters in wanted.values():
             parameters["executor"] = arguments.executor
-    executors, elsewhere = (
-        {parameters.get("executor", "processes") for parameters in wanted.values()},
-        ("processes", "ray"),
-    )
+    executors = {parameters.get("executor", "processes") for parameters in wanted.values()}
+    elsewhere = ("processes", "ray")
     for name, users in {"gpu_share": ("ray",), "workers": elsewhere, "time_limit": elsewhere}.items():
         if getattr(arguments, name) is not None and not executors & {*users}:
             given = f"{option(name)} changes nothing with --executor {' or '.join(sorted(executors))}"
