@@ -205,7 +205,7 @@ def test_layer_surgery_page_shows_the_chosen_model(visit, address):
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     assert pretrained() == ["1", "2", "3", "4"]
-    assert "layers 5-12 random" in chart.locator(".role-title-text").first.text_content() != before
+    assert "layers 5 to 12 random" in chart.locator(".role-title-text").first.text_content() != before
     menu(page, "operation").select_option(label="layers permuted, permutation n")
     assert sorted(map(int, pretrained())) == list(range(1, 13)) != list(map(int, pretrained()))
 
