@@ -158,17 +158,25 @@ def shape_of(config):
 
 
 def matrix_rate(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
-    """GFLOP per CPU second of a large matrix product, in single precision and in bfloat16."""
+    """GFLOP per CPU second of a large matrix product: in single precision as trials and as PyTorch compute it, and in
+    bfloat16."""
     import torch
 
+    from companion.linear import linear
+
     found: dict[str, Any] = {}
-    with clock(found):
-        for name in ("float32", "bfloat16"):
-            a, b = (torch.randn(2048, 2048).to(getattr(torch, name)) for _ in range(2))
-            a @ b
+    with clock(found), torch.no_grad():
+        for name, product in (
+            ("float32", linear),
+            ("float32_usual", torch.nn.Linear.forward),
+            ("bfloat16", torch.nn.Linear.forward),
+        ):
+            dtype = getattr(torch, name.partition("_")[0])
+            matrix, rows = torch.nn.Linear(2048, 2048, bias=False, dtype=dtype), torch.randn(2048, 2048).to(dtype)
+            product(matrix, rows)
             products, started = 0, cpu_seconds()
             while cpu_seconds() - started < arguments["seconds"]:
-                a @ b
+                product(matrix, rows)
                 products += 1
             found[f"{name}_gflops"] = round(products * 2 * 2048**3 / (cpu_seconds() - started) / 1e9, 1)
     return found

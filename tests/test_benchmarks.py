@@ -379,7 +379,13 @@ def test_tables_and_charts_show_the_rows(rows):
         spec = json.loads(re.search(r"vegalite.v6\+json\">(.*?)</script>", figure)[1].replace("<\\/", "</"))
         assert spec["description"]
         assert "\n\n" not in figure
-    assert "80 GFLOP/s" in speed.matrix_rate_sentence(rows)
+    assert "80 GFLOP/s a core in fp32 and" in speed.matrix_rate_sentence(rows)
+
+
+@pytest.mark.parametrize(("usual", "told"), [(40.0, True), (79.0, False), (85.0, False)])
+def test_the_usual_rate_is_told_where_it_is_clearly_smaller(rows, usual, told):
+    rows["machine"]["medians"][speed.OURS]["float32_usual_gflops"] = usual
+    assert ("(40 by PyTorch's usual library)" in speed.matrix_rate_sentence(rows)) == told
 
 
 def test_scores_in_two_precisions_are_compared_seed_by_seed():

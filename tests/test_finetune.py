@@ -17,7 +17,7 @@ from sklearn.metrics import matthews_corrcoef
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from companion import finetune, models, provenance, tasks
+from companion import finetune, linear, models, provenance, tasks
 from companion.errors import InvalidValue
 from companion.finetune import Classifier, Texts
 from companion.seeds import stream
@@ -123,6 +123,13 @@ def test_reinitialized_and_permuted_trial_agrees_with_the_plain_loop(lively, pla
     order, size = (2, 0, 3, 1), {"train_size": 40, "epochs": 4}
     trial = plan_trial(model=lively, reinitialized=(1,), permutation=order, protocol="released", seed=7, **size)
     agree(trial, tiny_glue, ["sentence"], change)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch is without oneDNN")
+def test_a_trial_by_onednn_agrees_with_the_plain_loop(lively, plan_trial, tiny_glue, monkeypatch):
+    monkeypatch.setattr(linear, "LARGE", 0)
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
+    agree(plan_trial(model=lively, train_size=36, epochs=4, seed=2), tiny_glue, ["sentence"])
 
 
 # --- precision -------------------------------------------------------------------------------------------------------

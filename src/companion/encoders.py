@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertModel
 
+from companion.linear import by_onednn, linear
+
 VECTOR = 16  # numbers that a processor's widest registers hold
 
 
@@ -64,6 +66,11 @@ class Batch:
 def is_plain_bert(network: nn.Module) -> bool:
     """Whether it is a BERT encoder, whose texts are laid end to end."""
     return isinstance(network, BertModel) and not network.config.is_decoder
+
+
+def uses_onednn(network: nn.Module) -> bool:
+    """Whether oneDNN multiplies some of the network's matrices in fp32 on this machine (:mod:`companion.linear`)."""
+    return is_plain_bert(network) and any(by_onednn(layer) for layer in network.encoder.modules())
 
 
 def pooled(network: nn.Module, batch: Batch) -> torch.Tensor:
@@ -119,19 +126,20 @@ def _layer(layer: nn.Module, hidden: torch.Tensor, asking: torch.Tensor, grid: H
     """
     attention = layer.attention.self
     every = asking is hidden
-    queries = attention.query(asking)
+    queries = linear(attention.query, asking)
     queries = grid.spread(queries) if every else queries.view(len(grid.mask), 1, grid.size(queries))
-    keys, values = grid.spread(attention.key(hidden)), grid.spread(attention.value(hidden))
+    keys, values = (grid.spread(linear(module, hidden)) for module in (attention.key, attention.value))
     weights = torch.baddbmm(grid.mask, queries, keys.transpose(1, 2), alpha=attention.scaling).softmax(-1)
     context = torch.bmm(_dropout(weights, attention.dropout), values)
     context = grid.gather(context) if every else context.view(asking.shape)
     attended = _add(layer.attention.output, context, asking)
-    return _add(layer.output, layer.intermediate(attended), attended)
+    inner = layer.intermediate.intermediate_act_fn(linear(layer.intermediate.dense, attended))
+    return _add(layer.output, inner, attended)
 
 
 def _add(output: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     """What ends each half of a layer: linear map, dropout, the residual added, LayerNorm."""
-    return output.LayerNorm(_dropout(output.dense(rows), output.dropout) + residual)
+    return output.LayerNorm(_dropout(linear(output.dense, rows), output.dropout) + residual)
 
 
 def _dropout(values: torch.Tensor, module: nn.Dropout) -> torch.Tensor:

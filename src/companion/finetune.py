@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from companion import interventions, models, tasks
-from companion.encoders import Batch, pooled
+from companion.encoders import Batch, pooled, uses_onednn
 from companion.errors import InvalidValue
 from companion.protocols import protocol
 from companion.provenance import peak_resident_mb
@@ -131,6 +131,12 @@ def arithmetic(precision: str) -> torch.autocast:
     rounded weights, so each training step needs one of its own.
     """
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def library(trial: Trial) -> str:
+    """``oneDNN`` where that multiplies the trial's matrices (:mod:`companion.linear`), else nothing."""
+    replaced = device().type == "cpu" and trial.precision == "fp32" and uses_onednn(models.load(trial.model).network)
+    return "oneDNN" if replaced else ""
 
 
 def device() -> torch.device:

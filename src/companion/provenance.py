@@ -59,8 +59,12 @@ def peak_resident_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def collect() -> dict[str, object]:
-    """Provenance of a trial that finishes now."""
+def collect(library: str = "") -> dict[str, object]:
+    """Provenance of a trial that finishes now.
+
+    ``library`` multiplied its matrices, where it was not PyTorch's usual one; it is named with the processor, as
+    rounding depends on both.
+    """
     import torch
 
     return {
@@ -69,7 +73,7 @@ def collect() -> dict[str, object]:
         "python": platform.python_version(),
         "libraries": libraries(),
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": processor(),
+        "processor": f"{processor()} with {library}" if library else processor(),
         "device": device_name(),
         "threads": torch.get_num_threads(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

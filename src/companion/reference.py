@@ -18,7 +18,7 @@ from companion.paths import RESULTS, ROOT
 
 GROUPS = {
     "What a trial is": ("trial", "layers", "interventions", "protocols", "seeds", "experiments", "profiles"),
-    "Running a trial": ("models", "tasks", "encoders", "finetune", "probe", "provenance", "tuning"),
+    "Running a trial": ("models", "tasks", "encoders", "linear", "finetune", "probe", "provenance", "tuning"),
     "Running many": ("sweep", "executors", "cluster", "store", "remote", "replay", "schedule", "speed"),
     "From results to numbers": ("table", "coverage", "study", "stats", "comparisons", "authors"),
     "From numbers to verdicts": ("scores", "cases", "quantities", "ledger", "claims"),

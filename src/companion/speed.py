@@ -35,6 +35,7 @@ TASKS = {  # model → task → its title, and how many times faster than the re
     },
 }
 ABSENT = "not measured"
+USUAL_IS_SLOWER = 1.1  # a ratio of two rates of matrix products that is told
 
 
 def load() -> Rows:
@@ -273,10 +274,12 @@ def text(rows: Rows) -> str:
 
 def matrix_rate_sentence(rows: Rows) -> str:
     """The machine's measured rate of large matrix products."""
-    single, half = (median(rows, "machine", OURS, f"{name}_gflops") for name in ("float32", "bfloat16"))
+    names = ("float32", "float32_usual", "bfloat16")
+    single, usual, half = (median(rows, "machine", OURS, f"{name}_gflops") for name in names)
     if not single or not half:
         return "The rate of large matrix products was not measured."
-    return f"Large matrix products run at {single:.0f} GFLOP/s a core in fp32 and at {half:.0f} in bf16."
+    slower = f" ({usual:.0f} by PyTorch's usual library)" if usual and usual < single / USUAL_IS_SLOWER else ""
+    return f"Large matrix products run at {single:.0f} GFLOP/s a core in fp32{slower} and at {half:.0f} in bf16."
 
 
 def _of_kind(rows: Rows, kind: str) -> list[tuple[str, dict[str, Any]]]:

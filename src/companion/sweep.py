@@ -81,6 +81,7 @@ def work(
 ) -> Iterator[Result]:
     """Run a group's trials, in order; a worker process imports this by name. Fine-tunings can take another ``pool`` of
     data (:func:`companion.tasks.load`)."""
+    from companion.finetune import library
     from companion.provenance import collect
 
     if group[0].probe_layer is None:
@@ -92,7 +93,7 @@ def work(
 
         outcomes = probe(group, data_dir=data_dir)
     for trial, outcome in zip(group, outcomes, strict=True):
-        yield Result(trial, dataclasses.asdict(outcome), collect())
+        yield Result(trial, dataclasses.asdict(outcome), collect(library(trial)))
 
 
 def run(
