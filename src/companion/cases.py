@@ -6,7 +6,7 @@ Cases are made from per-seed values and a rule, and combined; :mod:`companion.qu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -101,25 +101,20 @@ def only_if(case: Case, shown: bool, otherwise: str) -> Case:
     return replace(case, margins=lambda level: (-math.inf, case.margins(level)[1]), note=otherwise, lacks=otherwise)
 
 
-def against_if_all(case: Case, others: Sequence[Case]) -> Case:
-    """The case, which speaks against its claim only where all others do too; its note says what keeps it from that."""
+def against_if_all(case: Case, others: Mapping[str, Case]) -> Case:
+    """The case, which speaks against its claim only where all others do too; its note names what keeps it from that."""
 
     def margins(level: float) -> Margins:
-        return case.margins(level)[0], min(other.margins(level)[1] for other in others)
+        return case.margins(level)[0], min(other.margins(level)[1] for other in others.values())
 
     told = ""
-    if holds := [other for other in others if case.margins(LEVEL)[0] <= 0 < other.margins(LEVEL)[0]]:
-        told = f"{_last_part(holds[0])} speaks for the claim, so that this cannot speak against it"
+    if holds := [name for name, other in others.items() if case.margins(LEVEL)[0] <= 0 < other.margins(LEVEL)[0]]:
+        told = f"{holds[0]} speaks for the claim, so that this cannot speak against it"
     elif case.margins(LEVEL)[1] > 0 >= margins(LEVEL)[1]:
-        open_yet = next(other for other in others if other.margins(LEVEL)[1] <= 0)
-        told = f"by itself it speaks against the claim, but {_last_part(open_yet)} leaves it open"
+        open_yet = next(name for name, other in others.items() if other.margins(LEVEL)[1] <= 0)
+        told = f"by itself it speaks against the claim, but {open_yet} leaves it open"
     case = replace(case, note="; ".join(filter(None, [case.note, told])), lacks=told or case.lacks)
-    return backed_by(replace(case, margins=margins), *(other.trial_ids for other in others))
-
-
-def _last_part(case: Case) -> str:
-    """The end of a setting, which tells apart cases of one task: the train sizes."""
-    return case.setting.rpartition(", ")[2]
+    return backed_by(replace(case, margins=margins), *(other.trial_ids for other in others.values()))
 
 
 def both(first: Case, second: Case, note: str) -> Case:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from companion import models, profiles, table, tasks
+from companion import linear, models, profiles, table, tasks
 from companion.errors import CompanionError
 from companion.executors import cores
 from companion.paths import data_folder
@@ -36,8 +36,7 @@ def checks(store: str | None, data_dir: str | None) -> Iterator[Check]:
     import torch
 
     yield Check("python", True, f"{platform.python_version()}, torch {torch.__version__}", True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {cores()} cores"
-    yield Check("device", True, device, True)
+    yield Check("device", True, torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(), True)
     yield _attempt("PocketBERT", lambda: f"weights {models.weights_of('pocket-bert')}", needed=True)
     yield _attempt("MiniLM", _minilm, needed=False)
     yield _attempt("pocket tasks", lambda: f"data {tasks.load('pocket-cola').fingerprint}", needed=True)
@@ -47,6 +46,10 @@ def checks(store: str | None, data_dir: str | None) -> Iterator[Check]:
     yield Check("profiles", True, ", ".join(profiles.names()), False)
     found = browser()
     yield Check("browser for tests", bool(found), found or "none: `make test` installs one or skips", False)
+
+
+def _processor() -> str:
+    return f"CPU, {cores()} cores" + (", large matrices by oneDNN" if linear.onednn_is_faster() else "")
 
 
 def browser() -> str | None:

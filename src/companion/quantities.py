@@ -238,11 +238,11 @@ def depends_on_size(task: TaskTrials) -> list[Case]:
         return [_one_size(task, trials)]
 
     def differ(small: int, large: int) -> Case:
-        setting = f"{task.name}, {large:,} against {small:,} examples"
         difference = minus(task.benefit(large), task.benefit(small))
-        return of_mean(setting, difference, beyond(task.delta), task.delta)
+        return of_mean(f"{task.name}, {_sizes(small, large)}", difference, beyond(task.delta), task.delta)
 
-    case = against_if_all(differ(sizes[0], sizes[-1]), [differ(*pair) for pair in combinations(sizes, 2)])
+    pairs = {_sizes(*pair): differ(*pair) for pair in combinations(sizes, 2)}
+    case = against_if_all(differ(sizes[0], sizes[-1]), pairs)
     return [left_open(case, task.set_up_alike(sizes))]
 
 
@@ -263,17 +263,18 @@ def worth_nothing_when_scarce(task: TaskTrials) -> list[Case]:
     cases, run = [], sorted({*task.kept(small)} & {*task.kept(large)} - {0})
     for k in run:
         pairs = combinations([size for size in sizes if k in task.kept(size)], 2)
-        case = against_if_all(_scarce(task, k, small, large), [_scarce(task, k, *pair) for pair in pairs])
+        others = {_sizes(*pair): _scarce(task, k, *pair) for pair in pairs}
+        case = against_if_all(_scarce(task, k, small, large), others)
         cases.append(left_open(case, task.set_up_alike(sizes)))
     if lacking := [k for k in range(1, task.depth) if k not in run]:
-        where = f"{task.name}, {large:,} against {small:,} examples"
+        where = f"{task.name}, {_sizes(small, large)}"
         cases.append(nothing(where, f"first {', '.join(map(str, lacking))} layers kept: not run at both sizes"))
     return cases
 
 
 def _scarce(task: TaskTrials, k: int, small: int, large: int) -> Case:
     """The case that the layers above the first ``k`` are worth a lot at one size and next to nothing at the other."""
-    setting = f"{task.name}, first {k} of {task.depth} layers kept, {large:,} against {small:,} examples"
+    setting = f"{task.name}, first {k} of {task.depth} layers kept, {_sizes(small, large)}"
     plenty = of_mean(setting, task.cost(large, k), above(A_LOT * task.delta), task.delta)
     scarce = of_mean(setting, task.cost(small, k), within(task.delta), task.delta)
     there = f"at {small:,} examples {in_numbers(scarce.statistic, scarce.interval(LEVEL), scarce.n)}"
@@ -284,6 +285,10 @@ def _scarce(task: TaskTrials, k: int, small: int, large: int) -> Case:
             told = f"{there}, where {diverged.sum()} of {len(diverged)} {what} models diverged"
             return only_if(both(plenty, scarce, there), False, told)
     return both(plenty, scarce, there)
+
+
+def _sizes(small: int, large: int) -> str:
+    return f"{large:,} against {small:,} examples"
 
 
 def _one_size(task: TaskTrials, trials: pd.DataFrame) -> Case:
