@@ -686,8 +686,10 @@ def test_cores_are_those_that_may_be_used(monkeypatch, capsys):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 6, 7}, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    main(["doctor"])
-    assert "ok    device: CPU, 3 cores\n" in capsys.readouterr().out
+    for faster, told in {False: "CPU, 3 cores\n", True: "CPU, 3 cores, large matrices by oneDNN\n"}.items():
+        monkeypatch.setattr("companion.linear.onednn_is_faster", lambda faster=faster: faster)
+        main(["doctor"])
+        assert f"ok    device: {told}" in capsys.readouterr().out
     asked = []
 
     class Pool(ThreadPoolExecutor):
