@@ -20,6 +20,7 @@ from companion import cluster, sweep, table
 from companion.errors import InvalidValue, WorkersLost
 from companion.store import Store
 
+TOKEN = "0123456789abcdef" * 4
 OF_THE_RUN = ["seconds", "examples_per_second", "peak_memory_mb", "finished_at"]
 
 
@@ -29,6 +30,7 @@ def ray(monkeypatch):
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
         monkeypatch.setenv(name, "")  # so that what a session sets is put back
         monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # whether or not the user has one
     # What workers on this machine import; on a cluster the package is installed on every node.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")])))
     return module
@@ -99,7 +101,6 @@ def test_a_cluster_of_this_machine_and_trials_that_fail_on_it(ray, tmp_path, mon
     assert not ray.is_initialized()
 
 
-TOKEN = "0123456789abcdef" * 4
 JOIN = """
 from companion import cluster, errors
 try:
