@@ -15,7 +15,9 @@ from torch import nn
 
 from companion.provenance import processor
 
-LARGE = 100_000  # weights; with fewer, compiling a product for each number of rows costs more than is won
+# Weights. With fewer, little is left of the gain, as a kernel is compiled for each number of rows; PocketBERT's maps
+# have fewer, so that what is published of it is found again to the last bit.
+LARGE = 100_000
 # oneDNN compiles a kernel for each shape, and keeps a thousand of half a megabyte or more each. One training step of a
 # BERT needs about twenty. The variables are read at oneDNN's first use; a user's own stay.
 for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
