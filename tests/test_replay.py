@@ -11,7 +11,7 @@ from conftest import result_of, some_trial
 
 from companion import replay, sweep, table
 from companion.cli import main
-from companion.errors import InvalidValue, TableUnavailable
+from companion.errors import Interrupted, InvalidValue, TableUnavailable
 from companion.store import Store
 
 
@@ -141,10 +141,27 @@ def test_an_interrupted_rerun_says_that_nothing_is_kept(published, tiny_glue, ca
     trials, _ = published
     monkeypatch.setattr(sweep, "work", interrupted)
     assert main(["results", "verify", "--draw", "3", "--data-dir", str(tiny_glue)]) == 130
-    said = "interrupted, and none of it is kept; the same with --draw 3 begins it again."
+    said = (
+        "interrupted when 0 of 6 trials were compared, and none of it is kept; the same with --draw 3 begins it again."
+    )
     assert capsys.readouterr().err == f"companion: {said}\n"
     assert main(["trial", "--id", trials[0].id, "--rerun", "--data-dir", str(tiny_glue)]) == 130
     assert capsys.readouterr().err == "companion: interrupted.\n"
+
+
+def test_what_was_compared_before_an_interrupt_is_told(published, capsys, monkeypatch):
+    """Of a long sample it may be most, and is worth knowing."""
+
+    def some_then_stopped(trials, store, **_):
+        for trial in trials[:2]:
+            store.put(result_of(trial, 0.25))
+        raise Interrupted("interrupted", "go on")
+
+    monkeypatch.setattr(replay.sweep, "run", some_then_stopped)
+    assert main(["results", "verify", "--draw", "3"]) == 130
+    out, err = capsys.readouterr()
+    assert [line.count("0.250000 now, difference") for line in out.splitlines()] == [1, 1]
+    assert "when 2 of 6 trials were compared" in err
 
 
 def test_a_rerun_that_fails_is_broken(published, monkeypatch):

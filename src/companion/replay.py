@@ -72,6 +72,14 @@ class Comparison:
         return f"{what}: {self.known.metric} {self.known.score:.6f} in {self.known.source}, {said} ({where})"
 
 
+class Stopped(KeyboardInterrupt):
+    """Reruns were stopped; ``done`` are the comparisons of those that had ended."""
+
+    def __init__(self, done: list[Comparison]) -> None:
+        super().__init__()
+        self.done = done
+
+
 def find(beginning: str, store: Store) -> Known:
     """The stored trial whose id begins so, else the published one.
 
@@ -137,15 +145,15 @@ def rerun(known: Sequence[Known], *, data_dir: Path | None = None, workers: int 
     """Run the trials now, in a store of their own that is thrown away, and compare each with what is known of it.
 
     Raises :class:`companion.errors.CompanionError` subclasses for models and data that are missing or other ones, and
-    KeyboardInterrupt when it is stopped.
+    :class:`Stopped` when it is stopped.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         try:
             with warnings.catch_warnings(category=sweep.TrialsFailed, action="ignore"):  # each comparison tells its own
                 sweep.run([each.trial for each in known], store, data_dir=data_dir, workers=workers)
-        except Interrupted:  # says what is stored, and this store is gone
-            raise KeyboardInterrupt from None
+        except Interrupted:  # says what is stored, and this store goes
+            raise Stopped([_compare(each, store) for each in known if store.get(each.trial)]) from None
         return [_compare(each, store) for each in known]
 
 

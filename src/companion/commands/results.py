@@ -117,9 +117,11 @@ def _verify(arguments: argparse.Namespace, profile: str, wanted: dict[str, dict]
     folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)
     try:
         outcomes = replay.rerun(sample, data_dir=data_folder(folder), workers=arguments.workers)
-    except KeyboardInterrupt:
-        remedy = f"the same with --draw {seed} begins it again"
-        raise Interrupted("interrupted, and none of it is kept", remedy) from None
+    except replay.Stopped as stopped:
+        for outcome in stopped.done:
+            print(outcome)
+        problem = f"interrupted when {len(stopped.done)} of {len(sample)} trials were compared, and none of it is kept"
+        raise Interrupted(problem, f"the same with --draw {seed} begins it again") from None
     for outcome in outcomes:
         print(outcome)
     print(f"{replay.summary(outcomes)} Sample {seed} of {', '.join(names)}: --draw {seed} repeats it.")
