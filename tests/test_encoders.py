@@ -125,8 +125,42 @@ def test_scores_with_dropout_spread_like_those_of_the_padded_network(bert):
 
 
 def test_every_dropout_of_the_network_is_asked_once_and_in_order(bert, monkeypatch):
-    asked = []
-    monkeypatch.setattr(encoders, "_dropout", lambda values, module: asked.append(module) or values)
-    encoders.pooled(bert, a_batch([3, 5]))
-    assert asked == [module for module in bert.modules() if isinstance(module, torch.nn.Dropout)]
+    network, asked = copy.deepcopy(bert).train(), []
+    modules = [module for module in network.modules() if isinstance(module, torch.nn.Dropout)]
+    for number, module in enumerate(modules, start=1):
+        module.p = number / 100
+    monkeypatch.setattr(encoders, "_kept", lambda values, p: asked.append(p) or torch.ones_like(values))
+    encoders.pooled(network, a_batch([3, 5]))
+    assert asked == [module.p for module in modules]
     assert len(asked) == 1 + 3 * bert.config.num_hidden_layers
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
+def test_factors_of_dropout_are_the_generators_bits_against_a_threshold(rate, dtype):
+    """By way of truth values, which is how scores were made before; an odd count leaves half of the last draw."""
+    values = torch.empty(7, 5, dtype=dtype)
+    torch.manual_seed(3)
+    bits = torch.empty(18, dtype=torch.int64).random_(-(2**63), None).view(torch.int32)[:35].view(7, 5)
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    kept = encoders._kept(values, rate)
+    assert torch.equal(kept, (bits >= round((rate - 0.5) * 2**32)).to(dtype) * (1 / (1 - rate)))
+    assert torch.equal(torch.rand(1), after)
+    assert 0 < int((kept == 0).sum()) < 35
+
+
+@given(seed=st.integers(0, 2**32 - 1), heads=st.integers(1, 4), rows=st.integers(1, 6), places=st.integers(1, 6))
+def test_attention_with_dropout_has_the_outputs_and_gradients_of_pytorchs_own_operations(seed, heads, rows, places):
+    torch.manual_seed(seed)
+    weights, values = torch.rand(heads, rows, places), torch.randn(heads, places, 3)
+    direction = torch.randn(heads, rows, 3)
+    module = torch.nn.Dropout(0.3)
+    found = []
+    for attend in (encoders._attend, lambda w, v, module: torch.bmm(w * encoders._kept(w, module.p), v)):
+        inputs = [tensor.clone().requires_grad_() for tensor in (weights, values)]
+        torch.manual_seed(seed)
+        output = attend(*inputs, module)
+        (output * direction).sum().backward()
+        found.append([output, *(tensor.grad for tensor in inputs)])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))

@@ -326,7 +326,7 @@ def test_padding_rows_keep_their_number(tiny_bert):
     table = small.get_input_embeddings()
     assert table.padding_idx == 3
     assert torch.equal(table.weight[:4], base.network.get_input_embeddings().weight[:4])
-    assert max(map(max, fewer.inputs["input_ids"])) == len(table.weight) - 1
+    assert fewer.inputs["input_ids"].max() == len(table.weight) - 1
 
 
 def test_predictions_do_not_depend_on_the_batch(tiny_bert, monkeypatch):
@@ -343,8 +343,8 @@ def test_predictions_do_not_depend_on_the_batch(tiny_bert, monkeypatch):
 
 
 def test_a_batch_holds_the_asked_texts_end_to_end():
-    texts = Texts({"input_ids": [[2, 7, 3], [2, 3], [2, 7, 8, 9, 3]], "token_type_ids": [[0, 0, 1], [0, 1], [0] * 5]},
-                  np.array([1, 0, 1]))  # fmt: skip
+    ids, types = np.array([2, 7, 3, 2, 3, 2, 7, 8, 9, 3]), np.array([0, 0, 1, 0, 1, 0, 0, 0, 0, 0])
+    texts = Texts({"input_ids": ids, "token_type_ids": types}, np.array([3, 2, 5]), np.array([1, 0, 1]))
     batch, labels = finetune.collate(texts, np.array([1, 0]), 5, torch.device("cpu"))
     assert batch.inputs["input_ids"].tolist() == [2, 3, 2, 7, 3]
     assert batch.inputs["token_type_ids"].tolist() == [0, 1, 0, 0, 1]
@@ -366,7 +366,19 @@ def test_texts_are_cut_to_the_shortest_of_all_limits(tiny_bert):
         texts = finetune.tokenize(base, data.task, data.dev.select(range(20)), asked)
         assert texts.lengths.max() <= longest
     assert set(texts.inputs) == {"input_ids", "token_type_ids"}
-    assert {t for types in texts.inputs["token_type_ids"] for t in types} == {0, 1}
+    assert set(texts.inputs["token_type_ids"]) == {0, 1}
+
+
+def test_texts_are_those_that_the_tokenizer_gives_one_by_one(tiny_bert, monkeypatch):
+    base, data = models.load(tiny_bert), tasks.load("pocket-qnli")
+    rows = data.dev.select(range(7))
+    monkeypatch.setattr(finetune, "TOKENIZED_AT_ONCE", 3)
+    texts = finetune.tokenize(base, data.task, rows, 64)
+    for i, row in enumerate(rows):
+        alone = base.tokenizer(row["question"], row["sentence"])
+        for name, values in texts.inputs.items():
+            assert values[texts.places(np.array([i]))].tolist() == alone[name]
+    assert texts.labels.tolist() == rows["label"][:]
 
 
 # --- a loss that is not finite --------------------------------------------------------------------------------------

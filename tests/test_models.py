@@ -14,9 +14,10 @@ import pytest
 import torch
 import transformers
 from conftest import bert_config, needs_glue, save_model
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
-from companion import encoders, finetune, models
+from companion import encoders, finetune, models, tasks
 from companion.errors import ModelUnavailable, UnknownArchitecture
 from companion.pocket.pretrain import build_tokenizer
 
@@ -91,8 +92,8 @@ def test_predictions_do_not_depend_on_padding(folders, name):
     """Alone and beside a longer text: a wrong mask or wrong position numbers would show."""
     base = models.load(folders[name])
     short, long = ("the dog barks .", "the dog that the cats near the old door follow barks loudly .")
-    encoded = base.tokenizer([short, long])
-    texts = finetune.Texts({k: v for k, v in encoded.items() if k != "attention_mask"}, torch.zeros(2).long().numpy())
+    rows = Dataset.from_dict({"sentence": [short, long], "label": [0, 1]})
+    texts = finetune.tokenize(base, tasks.task("pocket-cola"), rows, 64)
     outputs = []
     for rows in ([0], [0, 1]):
         batch, _ = finetune.collate(texts, rows, base.tokenizer.pad_token_id, torch.device("cpu"))

@@ -142,7 +142,7 @@ def test_scores_of_every_layer_are_those_of_sklearn_on_padded_texts(task, poolin
 
 def test_a_model_that_gives_nan_cannot_be_probed(lively):
     base = models.load(lively)
-    texts = probe.Texts({"input_ids": [[1, 2, 3]], "attention_mask": [[1, 1, 1]]}, np.array([0]))
+    texts = probe.Texts({"input_ids": np.array([1, 2, 3])}, np.array([3]), np.array([0]))
     broken = copy.deepcopy(base.network)
     with torch.no_grad():
         next(iter(broken.parameters())).fill_(float("nan"))

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ from companion.seeds import stream, stream_seed
 from companion.trial import Trial
 
 EVALUATION_TOKENS = 2048  # per batch: about what a processor's cache holds
-TOKENIZED_AT_ONCE = 1000  # texts: a tokenizer returns many times the memory that the tokens take
+TOKENIZED_AT_ONCE = 250  # texts: a tokenizer returns many times the memory that the tokens take
 CURVE_POINTS = 20
 OnStep = Callable[[int, int], None]
 
@@ -58,20 +60,29 @@ class Outcome:
     regularization: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Texts:
-    """Tokenized texts of one split: ``inputs[name][i]`` is a list of ints, e.g. for ``input_ids``."""
+    """Tokenized texts of one split, laid end to end: ``inputs[name]`` (tokens,) for ``input_ids`` and such, ``lengths``
+    (texts,) in tokens, ``labels`` (texts,).
+    """
 
-    inputs: dict[str, list[list[int]]]
+    inputs: dict[str, np.ndarray]
+    lengths: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text (n,)."""
-        return np.array([len(ids) for ids in self.inputs["input_ids"]])
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The place of each text's first token (texts,)."""
+        return self.lengths.cumsum() - self.lengths
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """The places (tokens,) of the given texts' tokens, text by text."""
+        lengths = self.lengths[rows]
+        ends = lengths.cumsum()
+        return np.arange(ends[-1]) + np.repeat(self.starts[rows] - (ends - lengths), lengths)
 
 
 class Classifier(nn.Module):
@@ -207,14 +218,17 @@ def tokenize(base: models.Encoder, task: tasks.Task, rows, max_length: int) -> T
     )
     if limit <= (own := base.tokenizer.num_special_tokens_to_add(pair=len(task.texts) == 2)):
         raise InvalidValue(f"max length {max_length} leaves no room for a word", f"give more than {own}")
-    inputs: dict[str, list[list[int]]] = {}
+    pieces: dict[str, list[np.ndarray]] = {}
+    lengths: list[int] = []
     for start in range(0, len(rows), TOKENIZED_AT_ONCE):
         columns = rows[start : start + TOKENIZED_AT_ONCE]
         encoded = base.tokenizer(*(columns[t] for t in task.texts), truncation=True, max_length=limit)
         for name, tokens in encoded.items():
-            inputs.setdefault(name, []).extend(tokens)
-    inputs.pop("attention_mask", None)
-    return Texts(inputs, np.array(rows["label"]))
+            pieces.setdefault(name, []).append(np.fromiter(itertools.chain.from_iterable(tokens), np.int32))
+        lengths += map(len, encoded["input_ids"])
+    pieces.pop("attention_mask", None)
+    inputs = {name: np.concatenate(arrays) for name, arrays in pieces.items()}
+    return Texts(inputs, np.array(lengths), np.array(rows["label"]))
 
 
 def copy_with_used_embeddings(network: nn.Module, pad: int, *splits: Texts) -> tuple[nn.Module, list[Texts]]:
@@ -223,18 +237,17 @@ def copy_with_used_embeddings(network: nn.Module, pad: int, *splits: Texts) -> t
     Exact while weight decay is zero. Rows up to the padding id always stay, so that padding keeps its number (some
     models compute positions from it). Rows left out are never copied.
     """
-    occurring = [ids for split in splits for ids in split.inputs["input_ids"]]
+    occurring = np.concatenate([split.inputs["input_ids"] for split in splits])
     old = network.get_input_embeddings()
-    used = np.union1d(np.concatenate(occurring), np.arange(max(pad, old.padding_idx or 0) + 1))
+    used = np.union1d(occurring, np.arange(max(pad, old.padding_idx or 0) + 1))
     new = nn.Embedding(len(used), old.embedding_dim, padding_idx=old.padding_idx, dtype=old.weight.dtype)
     new.train(old.training)
     with torch.no_grad():
         new.weight.copy_(old.weight[torch.from_numpy(used)])
-    renumber = {int(word): i for i, word in enumerate(used)}
     fewer = copy.deepcopy(network, {id(old): new})  # deepcopy takes ``new`` for the copy of ``old`` it made already
     return fewer, [
-        Texts({**s.inputs, "input_ids": [[renumber[w] for w in ids] for ids in s.inputs["input_ids"]]}, s.labels)
-        for s in splits
+        replace(split, inputs={**split.inputs, "input_ids": np.searchsorted(used, split.inputs["input_ids"])})
+        for split in splits
     ]
 
 
@@ -277,6 +290,7 @@ def train_epochs(
     optimizer = torch.optim.AdamW(parameter_groups(classifier, trial), eps=1e-8, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total)
     device = classifier.head.weight.device
+    parameters = list(classifier.parameters())  # also those that no group moves: their gradients count in the norm
     losses: list[torch.Tensor] = []
     classifier.train()
     for _ in range(trial.epochs):
@@ -289,12 +303,11 @@ def train_epochs(
             if not torch.isfinite(loss):
                 return torch.stack(losses).tolist()
             loss.backward()
-            nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-            # Not the optimizer's: the clipped norm counts also what no group moves. Before the next forward pass, so
-            # that gradients and activations are not in memory at once.
-            classifier.zero_grad(set_to_none=True)
+            for parameter in parameters:  # before the next pass: gradients and activations not in memory at once
+                parameter.grad = None
             if on_step:
                 on_step(len(losses), total)
     return torch.stack(losses).tolist()
@@ -315,12 +328,10 @@ def predict(classifier: Classifier, texts: Texts, pad: int) -> np.ndarray:
 
 def collate(texts: Texts, rows: np.ndarray, pad: int, device: torch.device) -> tuple[Batch, torch.Tensor]:
     """The given rows as a batch, and their labels (rows,)."""
-    inputs = {
-        name: torch.tensor([token for i in rows for token in values[i]], device=device)
-        for name, values in texts.inputs.items()
-    }
-    lengths = torch.tensor([len(texts.inputs["input_ids"][i]) for i in rows], device=device)
-    return Batch(inputs, lengths, pad), torch.from_numpy(texts.labels[rows]).to(device)
+    places = texts.places(rows)
+    inputs = {name: torch.from_numpy(values[places]).to(device, torch.int64) for name, values in texts.inputs.items()}
+    lengths, labels = (torch.from_numpy(values[rows]).to(device) for values in (texts.lengths, texts.labels))
+    return Batch(inputs, lengths, pad), labels
 
 
 def by_length(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:

@@ -190,7 +190,7 @@ def _check(wanted: Task, split: str, dataset: Dataset) -> None:
             f"the {split} split of {wanted.name!r} has labels {sorted(labels, key=str)[:4]} instead of 0 and 1",
             "use the labelled splits in the hub's layout",
         )
-    if any(None in dataset.unique(column) for column in wanted.texts):
+    if any(dataset.data.column(column).null_count for column in wanted.texts):
         raise DataUnavailable(f"the {split} split of {wanted.name!r} has empty texts", "copy or download it again")
 
 
