@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from conftest import bert_config
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, BertModel, DistilBertConfig, ModernBertConfig, RobertaConfig
 
-from companion import encoders
+from companion import encoders, finetune
 from companion.encoders import Batch
 
 WORDS = bert_config().vocab_size
@@ -27,7 +28,7 @@ def a_batch(lengths: list[int], seed: int = 0, pad: int = 0) -> Batch:
     drawn = torch.Generator().manual_seed(seed)
     tokens = torch.randint(5, WORDS, (sum(lengths),), generator=drawn)
     types = torch.randint(0, 2, (sum(lengths),), generator=drawn)
-    return Batch({"input_ids": tokens, "token_type_ids": types}, torch.tensor(lengths), pad)
+    return Batch({"input_ids": tokens, "token_type_ids": types}, np.array(lengths), pad)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def bert() -> BertModel:
 
 
 def test_padded_grid_of_two_texts():
-    batch = Batch({"input_ids": torch.tensor([2, 9, 3, 2, 3])}, torch.tensor([3, 2]), pad=7)
+    batch = Batch({"input_ids": torch.tensor([2, 9, 3, 2, 3])}, np.array([3, 2]), pad=7)
     padded = batch.padded()
     assert padded["input_ids"].tolist() == [[2, 9, 3], [2, 3, 7]]
     assert padded["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
@@ -133,6 +134,19 @@ def test_every_dropout_of_the_network_is_asked_once_and_in_order(bert, monkeypat
     encoders.pooled(network, a_batch([3, 5]))
     assert asked == [module.p for module in modules]
     assert len(asked) == 1 + 3 * bert.config.num_hidden_layers
+
+
+def test_a_pass_on_another_device_waits_for_nothing_and_leaves_nothing_on_the_host(bert):
+    """The device ``meta`` has shapes and no values: it stops who asks for one, as a GPU would make them wait."""
+    meta, ids = torch.device("meta"), np.arange(5, 14, dtype=np.int32)
+    classifier = finetune.Classifier(copy.deepcopy(bert), torch.Generator(), 0.02).to(meta).train()
+    texts = finetune.Texts({"input_ids": ids, "token_type_ids": ids % 2}, np.array([4, 5]), np.array([0, 1]))
+    batch, labels = finetune.collate(texts, np.array([1, 0]), 0, meta)
+    torch.nn.functional.cross_entropy(classifier(batch), labels).backward()
+    torch.nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+    assert all(p.grad.is_meta for p in classifier.parameters())
+    for hidden in encoders.hidden_states(classifier.encoder, batch):
+        assert all(encoders.pool(hidden, batch, pooling).shape == (2, 32) for pooling in ("first", "mean"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import BertModel
 
 from companion.linear import by_onednn, linear
@@ -28,40 +27,53 @@ VECTOR = 16  # numbers that a processor's widest registers hold
 class Batch:
     """Texts laid end to end: ``inputs[name]`` (tokens,) for ``input_ids`` and such, ``lengths`` (texts,) in tokens.
 
-    ``pad`` is the token id that padding has where an architecture needs it.
+    Inputs are on the device that computes. Lengths, and where tokens lie by them, are known to the host, so that it
+    never has to wait for a GPU to tell them. ``pad`` is the token id that padding has where an architecture needs it.
     """
 
     inputs: dict[str, torch.Tensor]
-    lengths: torch.Tensor
+    lengths: np.ndarray
     pad: int
 
     @cached_property
-    def real(self) -> torch.Tensor:
+    def real(self) -> np.ndarray:
         """Which places of the padded grid (texts × length of the longest text) hold a token."""
-        return torch.arange(int(self.lengths.max()), device=self.lengths.device) < self.lengths[:, None]
+        return np.arange(self.lengths.max()) < self.lengths[:, None]
 
     @cached_property
-    def tokens(self) -> torch.Tensor:
+    def tokens(self) -> np.ndarray:
         """The token (its row in ``inputs``) at each place of the padded grid; any token where there is none."""
-        return (self.real.flatten().cumsum(0) - 1).clamp_(min=0).view(self.real.shape)
+        return (self.real.ravel().cumsum() - 1).clip(0).reshape(self.real.shape)
 
     @cached_property
     def positions(self) -> torch.Tensor:
         """The position of each token (tokens,) in its text, from 0."""
-        return self.real.nonzero()[:, 1]
+        return self.to_device(self.real.nonzero()[1])
 
     @cached_property
     def first(self) -> torch.Tensor:
         """The row of each text's first token (texts,)."""
-        return self.lengths.cumsum(0) - self.lengths
+        return self.to_device(self.lengths.cumsum() - self.lengths)
+
+    def to_device(self, values: np.ndarray) -> torch.Tensor:
+        """The values where the inputs are."""
+        return to_device(values, self.inputs["input_ids"].device)
 
     def padded(self) -> dict[str, torch.Tensor]:
         """The inputs as transformers takes them, each texts × longest text, with the attention mask."""
+        tokens, real = self.to_device(self.tokens), self.to_device(self.real)
         filled = {
-            name: values[self.tokens].masked_fill(~self.real, self.pad if name == "input_ids" else 0)
+            name: values[tokens].masked_fill(~real, self.pad if name == "input_ids" else 0)
             for name, values in self.inputs.items()
         }
-        return {**filled, "attention_mask": self.real.long()}
+        return {**filled, "attention_mask": real.long()}
+
+
+def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array as a tensor on the device. The host goes on at once: of pageable memory CUDA has made its own copy when
+    the call returns (CUDA runtime API, "API synchronization behavior").
+    """
+    return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def is_plain_bert(network: nn.Module) -> bool:
@@ -93,14 +105,15 @@ def hidden_states(network: nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
             yield hidden
     else:
         for padded in network(**batch.padded(), output_hidden_states=True).hidden_states:
-            yield padded[batch.real]
+            yield padded[batch.to_device(batch.real)]
 
 
 def pool(hidden: torch.Tensor, batch: Batch, pooling: str) -> torch.Tensor:
     """Rows of tokens → rows of texts (texts × width): the ``first`` token's, or the ``mean`` over all tokens."""
     if pooling == "first":
         return hidden[batch.first]
-    return (hidden[batch.tokens] * batch.real[..., None]).sum(1) / batch.lengths[:, None]
+    tokens, real, lengths = (batch.to_device(values) for values in (batch.tokens, batch.real, batch.lengths))
+    return (hidden[tokens] * real[..., None]).sum(1) / lengths[:, None]
 
 
 def _packed_bert(network: BertModel, batch: Batch) -> torch.Tensor:
@@ -156,7 +169,7 @@ def _dropout(values: torch.Tensor, module: nn.Dropout) -> torch.Tensor:
 
 
 def _is_ours(module: nn.Dropout, values: torch.Tensor) -> bool:
-    return module.training and module.p > 0 and not values.is_cuda
+    return module.training and module.p > 0 and values.device.type == "cpu"
 
 
 def _kept(values: torch.Tensor, p: float) -> torch.Tensor:
@@ -196,15 +209,16 @@ class HeadGrid:
 
     def __init__(self, batch: Batch, heads: int) -> None:
         self.heads = heads
-        head = torch.arange(heads, device=batch.lengths.device)
-        beyond = (0, -batch.real.shape[1] % VECTOR)
-        real = F.pad(batch.real, beyond)[:, None].expand(-1, heads, -1)
-        self._there = (F.pad(batch.tokens, beyond)[:, None] * heads + head[:, None]).flatten()
-        self._real = real.reshape(-1, 1)
-        self._back = torch.empty(len(batch.positions) * heads, dtype=torch.long, device=head.device)
-        used = self._real.flatten().nonzero().flatten()
-        self._back[self._there[used]] = used
-        self.mask = torch.zeros(real.shape, device=head.device).masked_fill_(~real, -torch.inf).flatten(0, 1)[:, None]
+        beyond = ((0, 0), (0, -batch.real.shape[1] % VECTOR))
+        real = np.pad(batch.real, beyond)[:, None].repeat(heads, axis=1)
+        there = (np.pad(batch.tokens, beyond)[:, None] * heads + np.arange(heads)[:, None]).ravel()
+        back = np.empty(batch.lengths.sum() * heads, dtype=np.int64)
+        used = real.ravel().nonzero()[0]
+        back[there[used]] = used
+        self._there, self._back = batch.to_device(there), batch.to_device(back)
+        self._real = batch.to_device(real.reshape(-1, 1).astype(np.float32))
+        mask = np.where(real, 0, -np.inf).astype(np.float32)
+        self.mask = batch.to_device(mask.reshape(-1, 1, real.shape[2]))
 
     def size(self, rows: torch.Tensor) -> int:
         """Width of one head."""
@@ -223,7 +237,8 @@ class HeadGrid:
 class _Move(torch.autograd.Function):
     """``rows[there]``, whose gradient is again a selection, ``gradient[back]``, as no row is used twice.
 
-    PyTorch's own gradient of a selection adds row by row, which is slow. ``used`` marks the rows that have a gradient.
+    PyTorch's own gradient of a selection adds row by row, which is slow. ``used`` (rows × 1) is 1 for rows that have a
+    gradient, else 0.
     """
 
     @staticmethod

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from companion import interventions, models, tasks
-from companion.encoders import Batch, pooled, uses_onednn
+from companion.encoders import Batch, pooled, to_device, uses_onednn
 from companion.errors import InvalidValue
 from companion.protocols import protocol
 from companion.provenance import peak_resident_mb
@@ -329,9 +329,8 @@ def predict(classifier: Classifier, texts: Texts, pad: int) -> np.ndarray:
 def collate(texts: Texts, rows: np.ndarray, pad: int, device: torch.device) -> tuple[Batch, torch.Tensor]:
     """The given rows as a batch, and their labels (rows,)."""
     places = texts.places(rows)
-    inputs = {name: torch.from_numpy(values[places]).to(device, torch.int64) for name, values in texts.inputs.items()}
-    lengths, labels = (torch.from_numpy(values[rows]).to(device) for values in (texts.lengths, texts.labels))
-    return Batch(inputs, lengths, pad), labels
+    inputs = {name: to_device(values[places].astype(np.int64), device) for name, values in texts.inputs.items()}
+    return Batch(inputs, texts.lengths[rows], pad), to_device(texts.labels[rows], device)
 
 
 def by_length(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
