@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             except subprocess.CalledProcessError as error:
                 failed.append(row.name)
                 print(f"{row.name}: failed\n{error.stderr[-2000:]}", file=sys.stderr)
+                skip(row, "its run failed", options)
     print(f"\n{speed.text(record.read(options.out))}\nThe rows are in {os.path.relpath(options.out)}")
     return int(bool(failed))
 
@@ -65,13 +66,11 @@ def _chosen(only: list[str] | None, quick: bool) -> list[plan.Row]:
 def measure(row: plan.Row, options: argparse.Namespace, data_dir: Path | None) -> None:
     """Run the row's jobs, variants in turn, and put it into the file of results."""
     reason = row.unmeasured or ("no GLUE data: give --data-dir" if row.glue and data_dir is None else "")
-    old = record.read(options.out).get(row.name)
     if reason:
         print(f"{row.name}: not measured ({reason})", flush=True)
-        if old is None or "skipped" in old:  # what was measured elsewhere stays
-            record.write(options.out, row.name, record.skipped(row.described(), reason, options.quick))
+        skip(row, reason, options)
         return
-    if not options.again and record.is_current(old, row.described(), options.quick):
+    if not options.again and record.is_current(record.read(options.out).get(row.name), row.described(), options.quick):
         print(f"{row.name}: measured already", flush=True)
         return
     runs = []
@@ -82,6 +81,12 @@ def measure(row: plan.Row, options: argparse.Namespace, data_dir: Path | None) -
                 runs.append({"variant": variant, **in_fresh_process(row, variant, data_dir)})
                 print(_progress(row.name, runs[-1]), flush=True)
     record.write(options.out, row.name, record.row(row.described(), runs, options.quick))
+
+
+def skip(row: plan.Row, reason: str, options: argparse.Namespace) -> None:
+    """Say in the file of results why the row is not there; what was measured before, or elsewhere, stays."""
+    if "runs" not in record.read(options.out).get(row.name, {}):
+        record.write(options.out, row.name, record.skipped(row.described(), reason, options.quick))
 
 
 def _progress(name: str, run: dict[str, Any]) -> str:

@@ -291,25 +291,35 @@ def sweep(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dic
 
 
 def _swept(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
-    """A sweep into an empty store."""
+    """Wall seconds of a sweep, the start of its processes included."""
+    report, _ = _run(trials, workers, data_dir)
+    return {"wall_seconds": round(report.seconds, 3), "trials": report.ran}
+
+
+def _swept_steadily(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
+    """``trial_seconds``: wall seconds from the end of one trial to the end of the next, once every worker has ended its
+    first. So the start of processes and of the GPU, and loading, do not count.
+    """
+    report, ends = _run(trials, workers, data_dir)
+    apart = (ends[-1] - ends[workers - 1]) / (len(ends) - workers)
+    return {"wall_seconds": round(report.seconds, 3), "trials": report.ran, "trial_seconds": round(apart, 4)}
+
+
+def _run(trials: list, workers: int, data_dir: Path | None):
+    """Sweep into an empty store: the report, and when each trial ended, in order. Trials that failed, or whose loss was
+    not finite so that they stopped early, are no measurement.
+    """
     from companion.store import Store
     from companion.sweep import run
 
     with tempfile.TemporaryDirectory() as folder:
-        report = run(trials, Store(Path(folder)), data_dir=data_dir, workers=workers, progress=False)
-    if report.failed:
-        raise RuntimeError(report.cause)
-    return {"wall_seconds": round(report.seconds, 3), "trials": report.ran}
-
-
-def _swept_twice(trials: list, workers: int, data_dir: Path | None) -> dict[str, Any]:
-    """``trial_seconds``: wall seconds that a trial adds to a sweep, ``workers`` at a time, from a sweep of half of them
-    and one of all. So the start of processes and of the GPU, loading and the wait for the last trial count in neither.
-    """
-    few = _swept(trials[: len(trials) // 2], workers, data_dir)
-    many = _swept(trials, workers, data_dir)
-    added = (many["wall_seconds"] - few["wall_seconds"]) / (many["trials"] - few["trials"])
-    return {**many, "trial_seconds": round(added, 4)}
+        store = Store(Path(folder))
+        report = run(trials, store, data_dir=data_dir, workers=workers, progress=False)
+        if report.failed:
+            raise RuntimeError(report.cause)
+        if early := [found for trial in trials if (found := store.get(trial).outcome["failure"])]:
+            raise RuntimeError(early[0])
+        return report, sorted(store.path(trial.id).stat().st_mtime for trial in trials)
 
 
 def growth(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[str, Any]:
@@ -336,9 +346,10 @@ def gpu(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict[
     sizes = {name: arguments[name] for name in ("train_size", "layers", "width", "head", "batch_size")}
     with tempfile.TemporaryDirectory() as folder:
         trial = replace(_random_trial(Path(folder), **sizes), precision=precision_of(variant))
-        trials = [replace(trial, seed=seed) for seed in range(arguments["trials"])]
+        workers = 1 if variant == ONE_AT_A_TIME else arguments["workers"]
+        trials = [replace(trial, seed=seed) for seed in range(workers * arguments["trials"])]
         useful = useful_flops(trial, None)
-        measured = _swept_twice(trials, 1 if variant == ONE_AT_A_TIME else arguments["workers"], None)
+        measured = _swept_steadily(trials, workers, None)
     share = useful / measured["trial_seconds"] / device_matrix_rate()
     return {**measured, "useful_flops": useful, "value": round(share, 4), "device": device_name()}
 
@@ -360,8 +371,8 @@ def grid(arguments: dict[str, Any], variant: str, data_dir: Path | None) -> dict
         seconds = {task: {} for task in intact}
         for task, size in itertools.product(intact, arguments["sizes"]):
             changed = replace(intact[task], train_size=size, reinitialized=redrawn)
-            some = [replace(changed, seed=seed) for seed in range(arguments["trials"])]
-            measured = _swept_twice(some, arguments["workers"], data_dir)
+            some = [replace(changed, seed=seed) for seed in range(arguments["workers"] * arguments["trials"])]
+            measured = _swept_steadily(some, arguments["workers"], data_dir)
             seconds[task][examples_seen(changed)] = measured["trial_seconds"]
     hours = round(projected_hours(seconds, trials), 3)
     return {**found, "value": hours, "projected_trials": len(trials), "seconds": seconds, "device": device_name()}

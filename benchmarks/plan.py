@@ -114,15 +114,15 @@ def _growth(quick: bool) -> Row:
 
 def _gpu(quick: bool) -> list[Row]:
     """Trials of a BERT of the paper's shape, with random weights, on one GPU: in one process and in several, and from
-    some of each task the hours of the paper's grid."""
+    some of each task the hours of the paper's grid. ``trials``: of each worker."""
     import torch
 
     shape = {"layers": 12, "width": 768, "head": 64, "workers": 8}
-    some = shape | {"train_size": 1000, "batch_size": 8, "trials": 32}
-    grid = shape | {"profile": "paper", "instead": {}, "vocabulary_of": "minilm-l6", "sizes": [500, 4000], "trials": 32}
+    some = shape | {"train_size": 1000, "batch_size": 8, "trials": 5}
+    grid = shape | {"profile": "paper", "instead": {}, "vocabulary_of": "minilm-l6", "sizes": [500, 4000], "trials": 5}
     if quick:
-        some |= {"train_size": 16, "trials": 8, "workers": 2}
-        grid |= {"instead": {"train_sizes": [16]}, "sizes": [8, 16], "trials": 8, "workers": 2}
+        some |= {"train_size": 16, "trials": 2, "workers": 2}
+        grid |= {"instead": {"train_sizes": [16]}, "sizes": [8, 16], "trials": 2, "workers": 2}
     unmeasured = "" if torch.cuda.is_available() else "no GPU here"
     return [
         Row("gpu/bert-base", "gpu", some, (ONE_AT_A_TIME, AT_ONCE, AT_ONCE_BF16), once=True, unmeasured=unmeasured),

@@ -45,6 +45,12 @@ def surroundings(monkeypatch, tmp_path):
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """No GPU is seen: for tests whose expected values are of a CPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
 def save_model(folder: Path, config, *, tokenizer=None, seed: int = 0) -> str:
     """Write a model folder of that configuration with random weights, biases and norms; its path as text."""
     from transformers import AutoModel

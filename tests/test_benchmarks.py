@@ -8,15 +8,17 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import bert_config, save_model
+from safetensors.torch import load_file, save_file
 from test_finetune import plain_loop
 
 from benchmarks import __main__ as bench
 from benchmarks import as_released, child, flops, grid, plan, record, with_trainer
-from companion import finetune, generated, provenance, speed, tasks
+from companion import finetune, generated, models, provenance, speed, tasks
 
 # --- the baseline ----------------------------------------------------------------------------------------------------
 
@@ -186,6 +188,19 @@ def test_a_row_without_data_is_skipped_with_its_reason_and_never_overwrites(tmp_
     assert "runs" in record.read(options.out)["r"]
 
 
+def test_a_row_whose_run_fails_says_so_and_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
+    def fail(row, variant, data_dir):
+        raise subprocess.CalledProcessError(1, "child", stderr="out of memory")
+
+    monkeypatch.setattr(bench, "in_fresh_process", fail)
+    out = tmp_path / "s.json"
+    for kept in (record.skipped({}, "no GPU here", False), record.row({}, [run("v", 1.0)], quick=False)):
+        record.write(out, "machine", kept)
+        assert bench.main(["--only", "machine", "--out", str(out)]) == 1
+        assert "out of memory" in capsys.readouterr().err
+        assert record.read(out)["machine"].get("skipped") == ("its run failed" if "skipped" in kept else None)
+
+
 def test_every_aim_is_about_a_planned_row():
     assert {aim.row for aim in speed.aims()} <= {row.name for row in plan.rows(quick=False)}
 
@@ -255,23 +270,29 @@ def test_a_gpu_is_judged_by_trials_at_once_and_named(rows):
     assert {m.endswith("cores, NVIDIA H200") for m in speed.where_table(rows)["machine"]} == {True, False}
 
 
+def swept_report(trials, workers, start, each):
+    """As child._run: workers that begin one after another within a trial's time, and take the same for every trial."""
+    ends = sorted(start + each * (i // workers + 1 + i % workers / workers) for i in range(len(trials)))
+    return SimpleNamespace(seconds=ends[-1], ran=len(trials)), ends
+
+
 @pytest.mark.parametrize(
     ("variant", "workers"), [(speed.ONE_AT_A_TIME, 1), (speed.AT_ONCE, 2), (speed.AT_ONCE_BF16, 2)]
 )
-def test_a_gpu_row_is_what_a_trial_adds_to_a_sweep_against_the_rate_of_products(monkeypatch, variant, workers):
-    """A start of 30 s and 5 s a trial of each worker: 2 and 4 trials."""
+def test_a_gpu_row_is_the_time_between_ends_of_trials_against_the_rate_of_products(monkeypatch, variant, workers):
+    """A start of 30 s, then 5 s a trial of each worker."""
     swept = []
 
     def pretend(trials, workers, data_dir):
         swept.append(([trial.seed for trial in trials], workers))
         assert {trial.precision for trial in trials} == {"bf16" if "bf16" in variant else "fp32"}
-        return {"wall_seconds": 30.0 + 5.0 * len(trials) / workers, "trials": len(trials)}
+        return swept_report(trials, workers, start=30.0, each=5.0)
 
-    monkeypatch.setattr(child, "_swept", pretend)
+    monkeypatch.setattr(child, "_run", pretend)
     monkeypatch.setattr(child, "device_matrix_rate", lambda: 1e8)
     sizes = {"train_size": 8, "layers": 1, "width": 32, "head": 16, "batch_size": 4, "trials": 4, "workers": 2}
     found = child.gpu(sizes, variant, None)
-    assert swept == [([0, 1], workers), ([0, 1, 2, 3], workers)]
+    assert swept == [(list(range(4 * workers)), workers)]
     assert found["trial_seconds"] == 5.0 / workers
     assert found["value"] == pytest.approx(found["useful_flops"] / (5.0 / workers) / 1e8, rel=1e-3)
     assert found["value"] > 0.01
@@ -280,9 +301,15 @@ def test_a_gpu_row_is_what_a_trial_adds_to_a_sweep_against_the_rate_of_products(
 def test_a_sweep_of_the_benchmarks_runs_its_trials(monkeypatch):
     with tempfile.TemporaryDirectory() as folder:
         trial = child._random_trial(Path(folder), train_size=8, layers=1, width=32, batch_size=4)
-        found = child._swept([dataclasses.replace(trial, seed=seed) for seed in range(2)], 2, None)
-    assert found["trials"] == 2
-    assert found["wall_seconds"] > 0
+        trials = [dataclasses.replace(trial, seed=seed) for seed in range(3)]
+        found = child._swept_steadily(trials, 2, None)
+        weights = load_file(Path(trial.model) / "model.safetensors")
+        weights["embeddings.LayerNorm.weight"][0] = torch.inf
+        save_file(weights, Path(trial.model) / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(RuntimeError, match="the loss was not finite at step 1"):
+            child._swept([dataclasses.replace(trial, weights=models.weights_of(trial.model))], 1, None)
+    assert found["trials"] == 3
+    assert found["wall_seconds"] > found["trial_seconds"] > 0
 
 
 def test_the_rate_of_products_is_that_of_the_clock(monkeypatch):
@@ -334,16 +361,14 @@ def test_a_grid_is_projected_from_trials_at_once_of_each_task(monkeypatch, tiny_
     def pretend(trials, workers, data_dir):
         first = trials[0]
         swept.append((first.task, first.train_size, first.reinitialized, len(trials), workers))
-        each = 10.0 + grid.examples_seen(first)
-        return {"wall_seconds": 30.0 + each * len(trials) / workers, "trials": len(trials)}
+        return swept_report(trials, workers, start=30.0, each=10.0 + grid.examples_seen(first))
 
-    monkeypatch.setattr(child, "_swept", pretend)
+    monkeypatch.setattr(child, "_run", pretend)
     row = next(row for row in plan.rows(quick=True) if row.name == "gpu/grid")
     small = {"layers": 12, "width": 16, "head": 8, "vocabulary_of": "pocket-bert"}
     found = child.grid({**row.arguments, **small}, speed.OURS, tiny_glue)
     upper = (6, 7, 8, 9, 10, 11)
-    assert sorted(swept) == [(task, size, upper, trials, 2) for task in ("cola", "qnli", "sst2") for size in (8, 16)
-                             for trials in (4, 8)]  # fmt: skip
+    assert sorted(swept) == [(task, size, upper, 4, 2) for task in ("cola", "qnli", "sst2") for size in (8, 16)]
     assert found["projected_trials"] > 3 * 50 * 13  # the every-trial figure has 50 seeds of each task
     assert found["value"] == pytest.approx(found["projected_trials"] * (10.0 + 3 * 16) / 2 / 3600, abs=1e-3)
 

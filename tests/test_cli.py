@@ -440,6 +440,24 @@ def test_a_store_at_an_address_is_used_like_a_folder(profile, tmp_path, capsys, 
     assert trial.id in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [["run"], ["book"], ["status"], ["results", "list"]], ids=lambda c: c[0])
+@pytest.mark.parametrize("lacking", ["model", "directions"])
+def test_a_profile_that_says_too_little_is_not_filled_up_from_a_notebook(command, lacking, profile, capsys):
+    content = yaml.safe_load(profile.read_text())
+    for section in ("shared", "progressive"):
+        content[section].pop(lacking, None)
+    profile.write_text(yaml.safe_dump(content))
+    code = main([*command, "--profile", str(profile)])
+    one_sentence(code, capsys.readouterr(), f"parameter '{lacking}' is missing; give it in the profile or with -p")
+
+
+@pytest.mark.parametrize("name", ["--workers", "--time-limit"])
+def test_an_empty_option_is_not_the_default(name, profile, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--profile", str(profile), name, ""])
+    assert f"argument {name}: '' says nothing; give a value or leave the option out" in capsys.readouterr().err
+
+
 def test_numbers_may_be_written_as_in_python(profile, capsys):
     assert main(["status", "--profile", str(profile), "-p", "learning_rate", "2e-5"]) == 0
     assert "0 of 8 trials done, 8 missing, 0 failed" in capsys.readouterr().out
@@ -683,9 +701,9 @@ def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, capsys):
 
 def test_cores_are_those_that_may_be_used(monkeypatch, capsys):
     """As in a container or a batch job, which may use fewer than the machine has."""
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 6, 7}, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     for faster, told in {False: "CPU, 3 cores\n", True: "CPU, 3 cores, large matrices by oneDNN\n"}.items():
         monkeypatch.setattr("companion.linear.onednn_is_faster", lambda faster=faster: faster)
         main(["doctor"])

@@ -90,6 +90,21 @@ def test_agreement_with_other_weights_is_by_condition():
     assert "nothing is published" in pages.agreement(Study("e", (), rows([0.9]), rows([]), None)).data
 
 
+def test_no_ring_marks_a_trial_of_a_size_that_the_figure_does_not_show(monkeypatch):
+    kept = {"reinitialized": (2, 3)}
+    published = together(*(rows(INTACT, **change) for change in ({}, kept, {"reinitialized": ALL})))
+    drawn = []
+    monkeypatch.setattr(pages.figures, "curves", lambda view, fresh=None: drawn.append((view, fresh)))
+    monkeypatch.setattr(pages.embed, "show", lambda *_, **__: None)
+    for size, ringed in ((16, True), (64, False)):
+        mine = rows([0.4], seeds=[5], train_size=size, **kept)
+        study = Study("small_data", (), mine, published, None)
+        pages.figure(study, views.small_data, name="n", caption="c")
+        view, fresh = drawn.pop()
+        assert set(view.trials["train_size"]) == {16}
+        assert (fresh is not None) == ringed
+
+
 # --- differences and costs ------------------------------------------------------------------------------------------
 
 

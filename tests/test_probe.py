@@ -327,7 +327,7 @@ def scored(monkeypatch) -> list[tuple]:
     return found
 
 
-def test_training_a_head_leaves_every_other_weight_as_it_was(with_dropout, plan_trial, tiny_glue, scored):
+def test_training_a_head_leaves_every_other_weight_as_it_was(with_dropout, plan_trial, tiny_glue, scored, on_cpu):
     before = {k: v.clone() for k, v in models.load(with_dropout).network.state_dict().items()}
     trial = plan_trial(model=with_dropout, probe_layer=2, protocol="released+probe_reload=false", epochs=2)
     run([trial], tiny_glue)
@@ -339,7 +339,7 @@ def test_training_a_head_leaves_every_other_weight_as_it_was(with_dropout, plan_
 
 
 @pytest.mark.parametrize("reload", [False, True])
-def test_heads_trained_with_dropout_are_scored_without(reload, noisy, plan_trial, tiny_glue, scored):
+def test_heads_trained_with_dropout_are_scored_without(reload, noisy, plan_trial, tiny_glue, scored, on_cpu):
     protocol = "released" if reload else "released+probe_reload=false"
     size = {"task": "sst2", "train_size": 40, "epochs": 4, "learning_rate": 0.05}
     trial = plan_trial(model=noisy, probe_layer=3, protocol=protocol, **size)
@@ -360,7 +360,7 @@ def test_dropout_of_the_frozen_layers_is_a_field_of_the_protocol(noisy, lively, 
     assert losses(lively)[1] == losses(lively, probe_dropout="false")[1]
 
 
-def test_dropout_before_the_classifier_stays_where_frozen_layers_have_none(with_dropout, plan_trial, tiny_glue):
+def test_dropout_before_the_classifier_stays_where_frozen_layers_have_none(with_dropout, plan_trial, tiny_glue, on_cpu):
     trial = plan_trial(model=with_dropout, probe_layer=2, protocol=PLAIN_HEAD, epochs=3, learning_rate=0.05)
     (outcome,) = run([trial], tiny_glue)
     with torch.random.fork_rng():

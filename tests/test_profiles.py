@@ -51,7 +51,7 @@ def test_a_profile_of_ones_own(tmp_path):
     content = {"about": " mine ", "shared": {"seeds": [0], "epochs": 1}, "progressive": {"epochs": 2}}
     profile = profiles.load(write(tmp_path, content))
     assert (profile.name, profile.about) == ("own", "mine")
-    assert profile.experiments == {"progressive": {"seeds": [0], "epochs": 2, "profile": "own"}}
+    assert profile.experiments == {"progressive": {"published": "own", "seeds": [0], "epochs": 2, "profile": "own"}}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_samples_are_drawn_at_random_and_can_be_drawn_again(published):
             replay.sample(["tiny"], size, seed)
 
 
-def test_a_difference_is_told_and_counts_where_machines_are_equal(published, tiny_glue, store, capsys, monkeypatch):
+def test_a_difference_is_told_and_counts_where_machines_are_equal(published, tiny_glue, store, capsys, on_cpu):
     trials, rows = published
     rows.loc[0, "score"] = 0.987
     argv = ["trial", "--id", trials[0].id, "--rerun", "--data-dir", str(tiny_glue), "--store", str(store.folder)]

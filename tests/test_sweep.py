@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from pathlib import Path
 import pytest
 from conftest import bert_config, heed_interrupts, result_of, save_model
 
-from companion import finetune, sweep
-from companion.errors import Interrupted, InvalidValue, StoreUnavailable, UnknownName
+from companion import finetune, provenance, sweep
+from companion.errors import Interrupted, InvalidValue, StoreUnavailable, UnknownName, WorkersLost
 from companion.store import Store
 
 
@@ -72,7 +73,7 @@ def test_a_trial_set_aside_is_run_again(run, store, plan_trial):
     assert store.get(plan_trial()).outcome["score"] == before
 
 
-def test_provenance_of_a_result(run, store, plan_trial):
+def test_provenance_of_a_result(run, store, plan_trial, on_cpu):
     run([plan_trial()])
     where = store.get(plan_trial()).provenance
     assert where["device"] == "cpu"
@@ -107,6 +108,18 @@ def test_a_trial_that_raises_is_tried_three_times_and_the_others_go_on(executor,
     assert all(store.get(trial) for trial in good)
 
 
+def test_a_process_whose_gpu_is_lost_ends_the_sweep_and_blames_no_other_trial(run, store, plan_trial, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(finetune, "finetune", fail)
+    first, second = plan_trial(), plan_trial(seed=1)
+    with pytest.raises(WorkersLost, match="takes no more work from this process .*; run again"):
+        run([first, second], executor="local")
+    assert store.failure(first) == {"cause": "RuntimeError: CUDA error: device-side assert triggered", "attempts": 1}
+    assert store.failure(second) is None
+
+
 def test_a_trial_given_up_is_left_alone_until_it_is_to_be_tried_again(run, store, broken, plan_trial):
     good, bad = plan_trial(), plan_trial(model=broken)
     with pytest.warns(sweep.TrialsFailed, match="1 of 2 trials failed"):
@@ -119,6 +132,34 @@ def test_a_trial_given_up_is_left_alone_until_it_is_to_be_tried_again(run, store
     assert not store.forget_failure(bad)
     with pytest.warns(sweep.TrialsFailed, match="1 of 2 trials failed"):
         assert run([bad, good]).skipped == 0
+
+
+def test_a_trial_that_another_sweep_gives_up_meanwhile_is_given_up_here(store, plan_trial):
+    waiting = [plan_trial(seed=seed) for seed in range(2)]
+    with sweep._Queue(sweep.groups(waiting), store) as queue:
+        for _ in range(3):
+            store.put_failure(waiting[0], "of the other sweep")
+        assert queue.take() == [waiting[1]]
+        assert queue.failures == ["of the other sweep"]
+        queue.done([waiting[1]], "")
+        assert not queue
+
+
+def test_a_checkout_within_another_projects_has_no_commit(tmp_path, monkeypatch):
+    def commit_at(folder):
+        provenance.git_commit.cache_clear()
+        monkeypatch.setattr(provenance, "ROOT", folder)
+        return provenance.git_commit()
+
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    assert commit_at(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    assert re.fullmatch("[0-9a-f]{12}", commit_at(tmp_path))
+    assert commit_at(inside) == ""
+    provenance.git_commit.cache_clear()
 
 
 def test_trials_of_a_group_tried_again_keep_its_claim_to_the_last(store, plan_trial, monkeypatch):

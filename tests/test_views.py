@@ -161,7 +161,9 @@ def test_probes_of_different_kinds_are_different_lines():
 
 def test_small_data_shows_the_smallest_size_alone():
     larger = [{**change, "train_size": 64} for change in ({}, *SUFFIXES)]
-    assert set(views.small_data(rows(*SUFFIXES, *larger)).trials["train_size"]) == {16}
+    both = rows(*SUFFIXES, *larger)
+    sizes = {asked: set(views.small_data(both, asked).trials["train_size"]) for asked in (None, 16, 64, 500)}
+    assert sizes == {None: {16}, 16: {16}, 64: {64}, 500: {16}}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The paper's claims as checks on the tidy table, with verdicts never stronger than the data.
 
 A claim is taken apart into cases: one comparison in one task, sometimes one of several there. Each case sets an
-interval against a threshold that was fixed before any verdict was computed. "Supported" and "not supported" both need
-the whole interval on one side; an interval that includes the threshold, fewer than three seeds, or a missing
+interval against a threshold, fixed (but for C5's) before any verdict was computed. "Supported" and "not supported"
+both need the whole interval on one side; an interval that includes the threshold, fewer than three seeds, or a missing
 experiment is "undecided", unless what was run refutes a claim about every case by itself.
 
 From cases to the claim. A claim about "every" case is supported if each one supports it at 95 %, and not supported if

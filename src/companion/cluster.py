@@ -33,16 +33,20 @@ def on_ray(queue: Queue, work: Work, workers: int | None, limit: float) -> Itera
         needs = {"num_gpus": share} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
         task = ray.remote(max_retries=0, **needs)(_attempt)
         running: dict[Any, tuple[Group, float]] = {}
-        while queue or running:
-            most = workers or _slots(ray, share)
-            while len(running) < most and (group := queue.take()):
-                running[task.remote(work, group, limit)] = group, time.monotonic()
-            if not running:
-                time.sleep(POLL)
-                continue
-            for reference in ray.wait(list(running), timeout=POLL)[0]:
-                group, since = running.pop(reference)
-                yield _outcome(ray, reference, group, late=time.monotonic() - since > limit, limit=limit)
+        try:
+            while queue or running:
+                most = workers or _slots(ray, share)
+                while len(running) < most and (group := queue.take()):
+                    running[task.remote(work, group, limit)] = group, time.monotonic()
+                if not running:
+                    time.sleep(POLL)
+                    continue
+                for reference in ray.wait(list(running), timeout=POLL)[0]:
+                    group, since = running.pop(reference)
+                    yield _outcome(ray, reference, group, late=time.monotonic() - since > limit, limit=limit)
+        finally:
+            for reference in running:  # a cluster that was there before would go on with what nobody waits for
+                ray.cancel(reference, force=True)
 
 
 def gpu_share() -> float:

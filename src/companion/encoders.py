@@ -70,8 +70,8 @@ class Batch:
 
 
 def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor on the device. The host goes on at once: of pageable memory CUDA has made its own copy when
-    the call returns (CUDA runtime API, "API synchronization behavior").
+    """An array as a tensor on the device, not waited for: of pageable memory CUDA has made its own copy when the call
+    returns (CUDA runtime API, "API synchronization behavior").
     """
     return torch.from_numpy(values).to(device, non_blocking=True)
 

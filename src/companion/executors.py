@@ -50,7 +50,8 @@ class Queue(Protocol):
 
 
 def local(queue: Queue, work: Work, workers: int | None, limit: float) -> Iterator[News]:
-    """One group after another in this process, without a time limit: what ends this process ends the sweep."""
+    """One group after another in this process, without a time limit: what ends this process ends the sweep, and so does
+    an error after which its GPU is lost to it (:class:`WorkersLost`)."""
     while queue:
         group = queue.take()
         if group is None:
@@ -65,6 +66,11 @@ def local(queue: Queue, work: Work, workers: int | None, limit: float) -> Iterat
             raise
         except Exception as error:  # one broken trial must not end the others; its cause is stored
             yield News(group, cause=named(error))
+            if "CUDA error" in str(error):  # every later call of this process would fail as well
+                raise WorkersLost(
+                    f"the GPU takes no more work from this process ({named(error)})",
+                    "run again; finished trials are stored",
+                ) from error
 
 
 def processes(queue: Queue, work: Work, workers: int | None, limit: float) -> Iterator[News]:
@@ -101,16 +107,18 @@ def slots(workers: int | None) -> list[str | None]:
     """For each worker the GPU it sees, or None: as many as asked for, else one per GPU, else one per core."""
     import torch
 
+    if not torch.cuda.is_available():  # devices may be counted that this torch or driver cannot use
+        return [None] * (workers or cores())
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-    if not torch.cuda.device_count():
-        return [None] * (workers or cores())
     return [gpus[i % len(gpus)] for i in range(workers or len(gpus))]
 
 
 def cores() -> int:
-    """Cores this process may use: fewer than the machine has where a batch system or a container says so."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: fewer than the machine has where a batch system or a container's quota says so."""
+    import joblib
+
+    return joblib.cpu_count()
 
 
 def set_threads(count: int = 1) -> None:

@@ -310,10 +310,15 @@ def plan(name: str, parameters: Mapping[str, object]) -> list[Trial]:
 
     Raises :class:`UnknownName` for an unknown experiment, :class:`InvalidValue` for a missing parameter.
     """
+    given, own = arguments(name, parameters)
+    return EXPERIMENTS[name](given, **own)
+
+
+def arguments(name: str, parameters: Mapping[str, object]) -> tuple[Settings, dict[str, object]]:
+    """What :func:`plan` gives an experiment: its settings and its own parameters. Raises as it does."""
     if name not in tuple(EXPERIMENTS):
         raise UnknownName("experiment", name, tuple(EXPERIMENTS))
     for own in PARAMETERS[name]:
         if own not in parameters:
             raise InvalidValue(f"parameter {own!r} is missing", "give it in the profile or with -p")
-    own = {key: parameters[key] for key in PARAMETERS[name]}
-    return EXPERIMENTS[name](settings(parameters), **own)
+    return settings(parameters), {key: parameters[key] for key in PARAMETERS[name]}

@@ -16,7 +16,7 @@ from torch import nn
 from companion.provenance import processor
 
 # Weights. With fewer, less is left of the gain, as a kernel is compiled for each number of rows; PocketBERT's maps have
-# fewer, and stay with MKL so that what is published of it is found again to the last bit.
+# fewer, and stay with MKL so that what is published of it from such processors is found again to the last bit.
 LARGE = 100_000
 # oneDNN compiles a kernel for each shape, and keeps a thousand of half a megabyte or more each. One training step of a
 # BERT needs about twenty. The variables are read at oneDNN's first use; a user's own stay.

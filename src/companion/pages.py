@@ -138,8 +138,9 @@ def agreement(study: Study) -> Markdown:
 def figure(study: Study, view_of: Callable[[pd.DataFrame], View], *, name: str, caption: str) -> HTML:
     """An experiment's figure: the trials of the study as ``view_of`` arranges them, this run's marked by rings."""
     view = view_of(study.table)
+    shown = study.this_run["train_size"].isin(view.trials["train_size"])  # no ring of a size that has no line here
     try:
-        fresh = view_of(study.this_run)
+        fresh = view_of(study.this_run[shown])
     except TableUnavailable:  # nothing of this run belongs in this figure
         fresh = None
     return embed.show(figures.curves(view, fresh), name=name, caption=_caption(caption, view), rows=view.drawn_means)

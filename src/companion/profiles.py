@@ -107,7 +107,7 @@ def load(name: str) -> Profile:
         raise UnknownName(f"key in profile {name!r}:", unknown[0], KEYS)
     shared = _section(name, content, "shared")
     experiments = {
-        experiment: {**shared, **_section(name, content, experiment), "profile": path.stem}
+        experiment: {"published": path.stem, **shared, **_section(name, content, experiment), "profile": path.stem}
         for experiment in EXPERIMENTS
         if experiment in content
     }

@@ -20,13 +20,14 @@ def git_commit() -> str:
     """The checkout's commit, with ``+changes`` when its code differs from it; empty outside a git checkout."""
     try:
         run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=10)
-        commit = run(["git", "rev-parse", "HEAD"])
+        commit = run(["git", "rev-parse", "--show-cdup", "HEAD"])
         changed = run(["git", "status", "--porcelain", "--", "src", "models"])
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    if commit.returncode:
+    way_up, _, head = commit.stdout.partition("\n")
+    if commit.returncode or way_up:  # no checkout, or another project's around this one
         return ""
-    return commit.stdout.strip()[:12] + ("+changes" if changed.stdout.strip() else "")
+    return head.strip()[:12] + ("+changes" if changed.stdout.strip() else "")
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """The quantity that decides each claim: from the trials of one task to the cases of the claim.
 
-One function per claim of :mod:`companion.ledger`, none of its cases where the task lacks the trials. Thresholds were
-fixed before any verdict was computed. A case that cannot be computed says why; :mod:`companion.claims` turns cases into
-verdicts.
+One function per claim of :mod:`companion.ledger`, none of its cases where the task lacks the trials. Thresholds,
+but for C5's, were fixed before any verdict was computed. A case that cannot be computed says why;
+:mod:`companion.claims` turns cases into verdicts.
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ def run(
     time_limit: float | None = None,
     progress: bool = True,
 ) -> Report:
-    """Run every trial that the store lacks; each result is stored as soon as it is there.
+    """Run every trial that the store lacks; each result is stored as soon as it is there (with Ray, probes that share a
+    pass together).
 
     ``processes`` starts ``workers`` processes (default: ``COMPANION_WORKERS``, else one per core, or per GPU) with one
     thread each, so that a trial's score does not depend on how many run beside it; ``ray`` does so on a cluster;
@@ -267,8 +268,11 @@ class _Queue:
             self._running[group[0].group] += 1
             missing = [trial for trial in group if self._store.get(trial) is None]  # only now nobody else adds any
             self.by_others += len(group) - len(missing)
-            if missing:
-                return missing
+            failed = {trial: noted for trial in missing if (noted := self._store.failure(trial))}
+            spent = {trial: noted["cause"] for trial, noted in failed.items() if noted["attempts"] >= ATTEMPTS}
+            self.failures += spent.values()  # other sweeps have tried them since this one began
+            if left := [trial for trial in missing if trial not in spent]:
+                return left
             self._release(group)
         return None
 

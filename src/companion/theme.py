@@ -27,6 +27,8 @@ METRIC_TITLES = {"accuracy": "accuracy", "matthews": "Matthews correlation"}
 METRIC_RANGES = {"accuracy": (0.0, 1.0), "matthews": (-1.0, 1.0)}
 MARGIN = 0.02  # of a score axis, beyond the values on it
 
+alt.data_transformers.disable_max_rows()  # charts are parts of pages, not of a notebook that is kept; see embed
+
 _CONFIG = {
     "font": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
     "view": {"stroke": None},

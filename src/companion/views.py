@@ -252,9 +252,10 @@ def probing(table: pd.DataFrame) -> View:
     )
 
 
-def small_data(table: pd.DataFrame) -> View:
-    """Every trial at the smallest train size against layers preserved (suffix)."""
-    return progressive(table[table["train_size"] == table["train_size"].min()], "suffix")
+def small_data(table: pd.DataFrame, size: int | None = None) -> View:
+    """Every trial at one train size, or the smallest where it has none, against layers preserved (suffix)."""
+    size = size if size in set(table["train_size"]) else table["train_size"].min()
+    return progressive(table[table["train_size"] == size], "suffix")
 
 
 def transfer_and_probing(table: pd.DataFrame) -> View:

@@ -286,6 +286,10 @@ class ResultsExplorer:
         before = self.experiment.value
         names = [name for name in explorer.VIEWS if explorer.view(self._table, name) is not None]
         self.experiment.options = names
+        if not names:
+            self.choices.children, self.rows.value = [], ""
+            self.chart.value = "<p>Nothing that this profile has published has a figure here.</p>"
+            return
         self.experiment.value = before if before in names else names[0]
         self._experiment_chosen()
 

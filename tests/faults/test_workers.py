@@ -203,13 +203,16 @@ def test_where_nothing_can_be_locked_every_claim_is_granted(tmp_path):
 
 
 def test_one_worker_per_core_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)  # as NVML counts what the runtime cannot use
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5})
     assert executors.slots(None) == [None] * 3
     assert executors.slots(2) == [None] * 2
 
 
 def test_one_worker_per_gpu_or_as_many_as_asked_for(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert executors.slots(None) == ["0", "1"]

@@ -24,6 +24,13 @@ def folder(given: str) -> str:
     return given
 
 
+def nonempty(given: str) -> str:
+    """The type of an option whose empty text would pass for the default."""
+    if not given:
+        raise argparse.ArgumentTypeError("'' says nothing; give a value or leave the option out")
+    return given
+
+
 def store_options(parser: argparse.ArgumentParser) -> None:
     """Where trials are stored, and where data is."""
     parser.add_argument("--store", type=folder, metavar="DIR",
@@ -51,6 +58,7 @@ def planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str,
 
     from companion import notebooks, profiles
     from companion.errors import UnknownName
+    from companion.experiments import arguments as arguments_of
     from companion.study import check_running
 
     profile = profiles.load(arguments.profile)
@@ -81,7 +89,8 @@ def planned(arguments: argparse.Namespace, experiments: list[str]) -> tuple[str,
             notebooks.check_parameters(next(iter(wanted)), {key: value})
         for name in taking:
             wanted[name][key] = value
-    for parameters in wanted.values():
+    for name, parameters in wanted.items():
+        arguments_of(name, parameters)  # for one that is missing a notebook would take its own default
         check_running(parameters)
     return profile.name, wanted
 

@@ -111,7 +111,7 @@ def _verify(arguments: argparse.Namespace, profile: str, wanted: dict[str, dict]
     trial failed, or scored otherwise on the same kind of machine."""
     from companion import replay
 
-    names = sorted({str(parameters.get("published", profile)) for parameters in wanted.values()})
+    names = sorted({str(parameters["published"]) for parameters in wanted.values()})
     seed = secrets.randbelow(10**6) if arguments.draw is None else arguments.draw
     sample = replay.sample(names, 10 if arguments.sample is None else arguments.sample, seed)
     folder = next((d for p in wanted.values() if (d := p.get("data_dir"))), None)

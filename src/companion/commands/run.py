@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from companion.commands.options import command, option, planned, profile_options
+from companion.commands.options import command, nonempty, option, planned, profile_options
 from companion.errors import InvalidValue
 from companion.paths import BUILD
 
@@ -18,9 +18,14 @@ def add_run(commands) -> None:
     parser.add_argument("--executor", choices=("local", "processes", "ray"),
                         help="default: processes, one per core or GPU; ray: the cluster at RAY_ADDRESS")  # fmt: skip
     parser.add_argument(
-        "--workers", metavar="N", help="trials at once (default: COMPANION_WORKERS, else one per core or GPU)"
+        "--workers",
+        type=nonempty,
+        metavar="N",
+        help="trials at once (default: COMPANION_WORKERS, else one per core or GPU)",
     )
-    parser.add_argument("--time-limit", metavar="HOURS", help="of one trial (default: COMPANION_TIME_LIMIT, else 12)")
+    parser.add_argument(
+        "--time-limit", type=nonempty, metavar="HOURS", help="of one trial (default: COMPANION_TIME_LIMIT, else 12)"
+    )
     parser.add_argument("--gpu-share", metavar="X", help="ray: part of a GPU that a trial takes (default 1)")
     parser.add_argument("--retry-failed", action="store_true", help="try trials again that failed three times")
     profile_options(parser)
@@ -102,7 +107,7 @@ def status(arguments: argparse.Namespace) -> None:
     store = open_store(arguments.store)
     for name, parameters in wanted.items():
         # published trials of another profile count too: pocket-quick is drawn over those of pocket
-        published = set(table.published_or_empty(str(parameters.get("published", profile)))["trial_id"])
+        published = set(table.published_or_empty(str(parameters["published"]))["trial_id"])
         trials = plan(name, parameters)
         results = {t.id: store.get(t) for t in trials}
         done = [r for r in results.values() if r]
