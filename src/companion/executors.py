@@ -116,9 +116,9 @@ def slots(workers: int | None) -> list[str | None]:
 
 def cores() -> int:
     """Cores this process may use: fewer than the machine has where a batch system or a container's quota says so."""
-    import joblib
+    from joblib import cpu_count
 
-    return joblib.cpu_count()
+    return cpu_count()
 
 
 def set_threads(count: int = 1) -> None:
