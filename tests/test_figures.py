@@ -148,6 +148,13 @@ def test_every_trial_is_drawn_once_and_diverged_ones_as_crosses(table):
     assert {"seed", "trial_id", "score", "steps", "seconds", "diverged"} <= told
 
 
+def test_more_trials_are_drawn_than_altair_takes_unasked(table):
+    copies = -(-6000 // len(table))
+    many = [table.assign(seed=table["seed"] + 100 * i, trial_id=table["trial_id"] + f"-{i}") for i in range(copies)]
+    drawn = progressive(pd.concat(many, ignore_index=True)).to_dict()
+    assert max(len(rows) for rows in drawn["datasets"].values()) > 5000
+
+
 def test_this_run_is_ringed_on_top_with_a_legend_entry(table):
     fresh = table.query("seed == 0").assign(score=0.9)
     marks = layers_of(progressive(table, this_run=fresh))
