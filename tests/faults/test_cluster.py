@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -99,6 +100,34 @@ def test_a_cluster_of_this_machine_and_trials_that_fail_on_it(ray, tmp_path, mon
     assert store.failure(dies)["cause"].startswith("its worker or node was lost")
     assert store.failure(hangs)["cause"] == "it took longer than the time limit of 4 seconds"
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_stopped_leaves_nothing_running_in_a_cluster_that_was_there(two_nodes, ray):
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    class Stopped:
+        groups = ([some_trial(seed=faulty.HANGS)],)
+
+        def __bool__(self):
+            if not self.groups and free_cores() == 1:  # the trial has begun
+                raise KeyboardInterrupt
+            return True
+
+        def take(self):
+            (group, *_), self.groups = self.groups or (None,), ()
+            return group
+
+    def free_cores():
+        return int(ray.available_resources().get("CPU", 0))
+
+    with pytest.raises(KeyboardInterrupt):
+        list(cluster.on_ray(Stopped(), functools.partial(faulty.instant, data_dir=None), 1, 600.0))
+    late = time.monotonic() + 60
+    while free_cores() < 2 and time.monotonic() < late:
+        time.sleep(0.2)
+    assert free_cores() == 2
+    assert ray.is_initialized()
 
 
 JOIN = """
