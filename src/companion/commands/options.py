@@ -17,13 +17,6 @@ def command(commands, name: str, function, about: str, *, resumable: bool = Fals
     return parser
 
 
-def folder(given: str) -> str:
-    """The type of an option that names a folder."""
-    if not given:  # it would pass for the default
-        raise argparse.ArgumentTypeError("'' names no folder; name one or leave the option out")
-    return given
-
-
 def nonempty(given: str) -> str:
     """The type of an option whose empty text would pass for the default."""
     if not given:
@@ -33,9 +26,9 @@ def nonempty(given: str) -> str:
 
 def store_options(parser: argparse.ArgumentParser) -> None:
     """Where trials are stored, and where data is."""
-    parser.add_argument("--store", type=folder, metavar="DIR",
+    parser.add_argument("--store", type=nonempty, metavar="DIR",
                         help="folder or address of stored trials (default: COMPANION_STORE or ./store)")  # fmt: skip
-    parser.add_argument("--data-dir", type=folder, metavar="DIR",
+    parser.add_argument("--data-dir", type=nonempty, metavar="DIR",
                         help="local GLUE data (default: COMPANION_DATA_DIR, else the hub)")  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import argparse
 import functools
 from dataclasses import fields
 
-from companion.commands.options import command, folder, planned, profile_options, store_options
+from companion.commands.options import command, nonempty, planned, profile_options, store_options
 from companion.errors import InvalidValue
 from companion.paths import BUILD, RESULTS
 
@@ -68,7 +68,7 @@ def tune(arguments: argparse.Namespace) -> None:
 def add_pretrain(commands) -> None:
     """The command ``pretrain-pocket`` and its options."""
     parser = command(commands, "pretrain-pocket", pretrain, "pretrain PocketBERT again (resumable)", resumable=True)
-    parser.add_argument("--out", type=folder, metavar="DIR", help="default: _build/pocket-bert")
+    parser.add_argument("--out", type=nonempty, metavar="DIR", help="default: _build/pocket-bert")
 
 
 def pretrain(arguments: argparse.Namespace) -> None:
