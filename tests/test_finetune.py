@@ -127,7 +127,7 @@ def test_reinitialized_and_permuted_trial_agrees_with_the_plain_loop(lively, pla
 
 @pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch is without oneDNN")
 def test_a_trial_by_onednn_agrees_with_the_plain_loop(lively, plan_trial, tiny_glue, monkeypatch):
-    monkeypatch.setattr(linear, "LARGE", 0)
+    monkeypatch.setattr(linear, "ENOUGH", 0)
     monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
     agree(plan_trial(model=lively, train_size=36, epochs=4, seed=2), tiny_glue, ["sentence"])
 

@@ -21,7 +21,7 @@ needs_onednn = pytest.mark.skipif(not has_operator, reason="this build of PyTorc
 @pytest.fixture
 def everywhere(monkeypatch):
     """oneDNN for every linear map, on whatever processor this is."""
-    monkeypatch.setattr(linear, "LARGE", 0)
+    monkeypatch.setattr(linear, "ENOUGH", 0)
     monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
 
 
@@ -67,24 +67,34 @@ def test_a_gradient_that_is_laid_out_otherwise_is_multiplied_as_well(everywhere)
     assert torch.equal(module.bias.grad, torch.full((5,), 7.0))
 
 
+@pytest.fixture
+def taken(monkeypatch) -> list[tuple]:
+    """What is given to oneDNN, which multiplies nothing."""
+    given_to_it = []
+    monkeypatch.setattr(linear._OneDNN, "apply", lambda *arguments: given_to_it.append(arguments))
+    return given_to_it
+
+
 @pytest.mark.parametrize(
-    ("name", "capability", "weights", "taken"),
-    [
-        ("AMD EPYC", "AVX512", linear.LARGE, True),
-        ("AMD EPYC", "AVX512", linear.LARGE - 1, False),
-        ("AMD EPYC", "AVX2", linear.LARGE, False),
-        ("Intel(R) Xeon(R) Processor", "AVX512", linear.LARGE, False),
-    ],
+    ("name", "capability", "is_taken"),
+    [("AMD EPYC", "AVX512", True), ("AMD EPYC", "AVX2", False), ("Intel(R) Xeon(R) Processor", "AVX512", False)],
 )
-def test_large_maps_on_an_amd_processor_with_avx512_are_taken(monkeypatch, name, capability, weights, taken):
+def test_maps_are_taken_on_an_amd_processor_with_avx512(monkeypatch, name, capability, is_taken):
     an_amd_processor(monkeypatch, name, capability)
-    assert linear.by_onednn(torch.nn.Linear(weights, 1)) == taken
+    assert linear.by_onednn(torch.nn.Linear(4, 3)) == is_taken
 
 
-def test_maps_that_are_not_plain_or_not_fp32_stay_with_pytorch(monkeypatch):
+@pytest.mark.parametrize(("rows", "is_taken"), [(10, True), (9, False)])
+def test_a_map_is_taken_for_enough_rows(monkeypatch, taken, rows, is_taken):
     an_amd_processor(monkeypatch)
-    taken = []
-    monkeypatch.setattr(linear._OneDNN, "apply", lambda *arguments: taken.append(arguments))
+    monkeypatch.setattr(linear, "ENOUGH", 10 * 4 * 3)
+    linear.linear(torch.nn.Linear(4, 3), torch.ones(rows, 4))
+    assert len(taken) == is_taken
+
+
+def test_maps_that_are_not_plain_or_not_fp32_stay_with_pytorch(monkeypatch, taken):
+    an_amd_processor(monkeypatch)
+    monkeypatch.setattr(linear, "ENOUGH", 0)
 
     class Adapted(torch.nn.Linear):
         """A map with something added, as libraries for adapters make them."""
@@ -117,10 +127,10 @@ def test_an_encoder_by_onednn_gives_what_transformers_gives(tiny_bert, everywher
 def test_what_multiplied_is_named_with_the_processor(tiny_bert, plan_trial, monkeypatch):
     """Scores are equal to the last bit only where both are the same."""
     trial = plan_trial(model=tiny_bert)
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: False)
     assert finetune.library(trial) == ""
     assert provenance.collect("")["processor"] == provenance.processor()
-    an_amd_processor(monkeypatch)
-    monkeypatch.setattr(linear, "LARGE", 0)
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(finetune, "device", lambda: torch.device("cpu"))
     assert finetune.library(trial) == "oneDNN"
     assert finetune.library(plan_trial(model=tiny_bert, precision="bf16")) == ""

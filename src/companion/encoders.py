@@ -82,7 +82,7 @@ def is_plain_bert(network: nn.Module) -> bool:
 
 
 def uses_onednn(network: nn.Module) -> bool:
-    """Whether oneDNN multiplies some of the network's matrices in fp32 on this machine (:mod:`companion.linear`)."""
+    """Whether oneDNN multiplies the network's matrices in fp32 on this machine, given rows enough."""
     return is_plain_bert(network) and any(by_onednn(layer) for layer in network.encoder.modules())
 
 

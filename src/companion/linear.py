@@ -15,27 +15,27 @@ from torch import nn
 
 from companion.provenance import processor
 
-# Weights. With fewer, less is left of the gain, as a kernel is compiled for each number of rows; PocketBERT's maps have
-# fewer, and stay with MKL so that what is published of it from such processors is found again to the last bit.
-LARGE = 100_000
-# oneDNN compiles a kernel for each shape, and keeps a thousand of half a megabyte or more each. One training step of a
-# BERT needs about twenty. The variables are read at oneDNN's first use; a user's own stay.
+# Rows × weights. A kernel is compiled for each number of rows, in half a millisecond; of a smaller product too little
+# time is saved, times the layers of a network that use it, before the next batch has another number of rows.
+ENOUGH = 4_000_000
+# oneDNN keeps a thousand kernels of half a megabyte or more each. A BERT's layer needs nine for a number of rows: maps
+# of three shapes, three products each. The variables are read at oneDNN's first use; a user's own stay.
 for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_variable, "24")
 
 
 def linear(module: nn.Linear, rows: torch.Tensor) -> torch.Tensor:
     """``module(rows)`` (rows × width out) for ``rows`` (rows × width in), up to rounding."""
-    if by_onednn(module) and rows.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+    replaced = by_onednn(module) and rows.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if replaced and len(rows) * module.weight.numel() >= ENOUGH:
         return _OneDNN.apply(rows, module.weight, module.bias)
     return module(rows)
 
 
 def by_onednn(module: nn.Module) -> bool:
-    """Whether :func:`linear` takes oneDNN for this module in fp32."""
+    """Whether :func:`linear` takes oneDNN for this module in fp32, given rows enough."""
     return (
         type(module) is nn.Linear
-        and module.weight.numel() >= LARGE
         and module.weight.dtype == torch.float32
         and module.weight.device.type == "cpu"
         and onednn_is_faster()
