@@ -163,8 +163,8 @@ def _machine_aims() -> Iterator[Aim]:
 
 
 def _spaced(number: str) -> str:
-    """A percentage as the book writes it."""
-    return number.replace("%", "\u00a0%")
+    """A number and its unit or percent sign as the book writes them, never on two lines."""
+    return number.replace(" ", "\u00a0").replace("%", "\u00a0%")
 
 
 def aims_table(rows: Rows) -> pd.DataFrame:
