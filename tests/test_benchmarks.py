@@ -251,6 +251,15 @@ def test_aims_say_what_is_reached_and_what_was_not_measured(rows):
     assert tuple(book) == ("not measured", "at most 60\u00a0s", "")
 
 
+@pytest.mark.parametrize(
+    ("more", "value", "measured"),
+    [(True, 1.96, "just under 2.0"), (True, 2.0, "2.0"), (False, 2.04, "just over 2.0"), (False, 2.1, "2.1")],
+)
+def test_a_miss_that_rounds_to_the_threshold_says_so(more, value, measured):
+    aim = speed.Aim("it", "row", lambda rows, name: value, "{:.1f}", 2, more)
+    assert speed._measured(aim, value) == measured
+
+
 def test_a_gpu_is_judged_by_trials_at_once_and_named(rows):
     runs = [
         run(speed.ONE_AT_A_TIME, 1.0, trial_seconds=9.0, value=0.02, device="NVIDIA H200"),

@@ -173,11 +173,18 @@ def aims_table(rows: Rows) -> pd.DataFrame:
     for aim in aims():
         value = aim.found(rows)
         why = rows.get(aim.row, {}).get("skipped", "")
-        measured = _spaced(aim.write.format(value)) if value is not None else f"{ABSENT}{why and ': '}{why}"
+        measured = _measured(aim, value) if value is not None else f"{ABSENT}{why and ': '}{why}"
         verdict = "" if value is None else "✓" if aim.reached(value) else "✗"
         bound = f"{'at least' if aim.more else 'at most'} {_spaced(aim.write.format(aim.threshold))}"
         found.append({"what": aim.what, "measured": measured, "aim": bound, "reached": verdict})
     return pd.DataFrame(found)
+
+
+def _measured(aim: Aim, value: float) -> str:
+    """The value; one that misses the threshold and rounds to it says on which side it is."""
+    written, threshold = (_spaced(aim.write.format(number)) for number in (value, aim.threshold))
+    side = "" if aim.reached(value) or written != threshold else "just under " if aim.more else "just over "
+    return side + written
 
 
 def trials_table(rows: Rows) -> pd.DataFrame:
